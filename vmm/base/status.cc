@@ -14,6 +14,19 @@ namespace drover {
 namespace {
 
 constexpr char kErrnoUrl[] = "drover/errno";
+constexpr char kReasonUrl[] = "drover/reason";
+constexpr char kFieldUrl[] = "drover/field";
+
+absl::Status WithPayload(absl::Status status, const char* url, absl::string_view value) {
+  if (!status.ok() && !value.empty() && !status.GetPayload(url).has_value())
+    status.SetPayload(url, absl::Cord(value));
+  return status;
+}
+
+std::string PayloadOf(const absl::Status& status, const char* url) {
+  const auto payload = status.GetPayload(url);
+  return payload.has_value() ? std::string(*payload) : "";
+}
 
 }  // namespace
 
@@ -41,6 +54,22 @@ absl::Status Annotate(const absl::Status& status, absl::string_view prefix) {
       [&](absl::string_view url, const absl::Cord& payload) { out.SetPayload(url, payload); });
   return out;
 }
+
+absl::Status WithPosixErrno(absl::Status status, int error) {
+  return WithPayload(std::move(status), kErrnoUrl, absl::StrCat(error));
+}
+
+absl::Status WithReason(absl::Status status, absl::string_view reason) {
+  return WithPayload(std::move(status), kReasonUrl, reason);
+}
+
+absl::Status WithField(absl::Status status, absl::string_view field) {
+  return WithPayload(std::move(status), kFieldUrl, field);
+}
+
+std::string ReasonOf(const absl::Status& status) { return PayloadOf(status, kReasonUrl); }
+
+std::string FieldOf(const absl::Status& status) { return PayloadOf(status, kFieldUrl); }
 
 void CheckFailed(const char* condition, const char* file, int line) {
   char text[512];

@@ -2,6 +2,7 @@
 #define DROVER_VMM_BASE_STATUS_H_
 
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -17,8 +18,20 @@ absl::Status PosixStatus(int error, absl::string_view call, absl::string_view de
 // The errno that PosixStatus put into `status`, through any Annotate; nullopt where there is none.
 std::optional<int> PosixErrno(const absl::Status& status);
 
+// The status with `error` as its PosixErrno.
+absl::Status WithPosixErrno(absl::Status status, int error);
+
 // The same status with "prefix: " before its message. OK stays OK.
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
+
+// The status with a stable reason (UPPER_SNAKE_CASE, for ErrorInfo) and with the path of the API
+// field at fault, such as "spec.boot.kernel_path". OK stays OK; the first reason and field set are
+// kept, so that the place nearest to the cause wins. ReasonOf and FieldOf give them back, "" where
+// there is none.
+absl::Status WithReason(absl::Status status, absl::string_view reason);
+absl::Status WithField(absl::Status status, absl::string_view field);
+std::string ReasonOf(const absl::Status& status);
+std::string FieldOf(const absl::Status& status);
 
 namespace internal {
 inline const absl::Status& ToStatus(const absl::Status& status) { return status; }

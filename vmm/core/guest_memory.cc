@@ -1,0 +1,136 @@
+#include "vmm/core/guest_memory.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "vmm/base/status.h"
+
+namespace drover {
+namespace {
+
+absl::Status CheckRange(const GuestRange& range, uint64_t previous_end) {
+  const uint64_t mask = PageSize() - 1;
+  if (range.size == 0 || (range.start & mask) != 0 || (range.size & mask) != 0)
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "guest memory at %#x of %#x bytes: not whole pages", range.start, range.size));
+  if (range.start + range.size < range.start || range.start < previous_end)
+    return absl::InvalidArgumentError(
+        absl::StrFormat("guest memory at %#x of %#x bytes: wraps, or not after the range before",
+                        range.start, range.size));
+  return absl::OkStatus();
+}
+
+absl::Status NotRam(uint64_t address, uint64_t size) {
+  return absl::OutOfRangeError(
+      absl::StrFormat("guest-physical %#x, %u bytes: not all of it is RAM", address, size));
+}
+
+// Calls `copy(host, done, n)` for each piece of [address, address + size); OUT_OF_RANGE before the
+// first when any is missing.
+template <typename Copy>
+absl::Status ForEachPiece(const std::vector<GuestRegion>& regions, uint64_t address, uint64_t size,
+                          Copy copy) {
+  struct Piece {
+    uint8_t* host;
+    uint64_t size;
+  };
+  std::vector<Piece> pieces;
+  for (const GuestRegion& region : regions) {
+    if (size == 0) break;
+    if (!region.range.Contains(address)) continue;
+    const uint64_t offset = address - region.range.start;
+    const uint64_t n = std::min(size, region.range.size - offset);
+    pieces.push_back({region.host + offset, n});
+    address += n;
+    size -= n;
+  }
+  if (size != 0) return NotRam(address, size);
+  uint64_t done = 0;
+  for (const Piece& piece : pieces) {
+    copy(piece.host, done, piece.size);
+    done += piece.size;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+GuestMemory::GuestMemory(Fd fd, MappedRegion mapping, std::vector<GuestRegion> regions,
+                         uint64_t size)
+    : fd_(std::move(fd)), mapping_(std::move(mapping)), regions_(std::move(regions)), size_(size) {}
+
+absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(
+    const std::vector<GuestRange>& ranges) {
+  uint64_t size = 0, previous_end = 0;
+  for (const GuestRange& range : ranges) {
+    RETURN_IF_ERROR(CheckRange(range, previous_end));
+    previous_end = range.end();
+    if (size + range.size < size)
+      return absl::InvalidArgumentError("guest memory: the sizes' sum wraps");
+    size += range.size;
+  }
+  if (size == 0) return absl::InvalidArgumentError("guest memory: no range");
+  ASSIGN_OR_RETURN(Fd fd, MakeMemFd("guest-memory", size));
+  ASSIGN_OR_RETURN(MappedRegion mapping,
+                   MappedRegion::MapShared(fd.get(), 0, size, PROT_READ | PROT_WRITE));
+  std::vector<GuestRegion> regions;
+  uint64_t offset = 0;
+  for (const GuestRange& range : ranges) {
+    regions.push_back({range, offset, mapping.data() + offset});
+    offset += range.size;
+  }
+  return std::unique_ptr<GuestMemory>(
+      new GuestMemory(std::move(fd), std::move(mapping), std::move(regions), size));
+}
+
+absl::Status GuestMemory::Read(uint64_t address, std::span<uint8_t> out) const {
+  return ForEachPiece(
+      regions_, address, out.size(),
+      [&](const uint8_t* host, uint64_t done, uint64_t n) { memcpy(out.data() + done, host, n); });
+}
+
+absl::Status GuestMemory::Write(uint64_t address, std::span<const uint8_t> data) {
+  return ForEachPiece(
+      regions_, address, data.size(),
+      [&](uint8_t* host, uint64_t done, uint64_t n) { memcpy(host, data.data() + done, n); });
+}
+
+absl::StatusOr<std::span<uint8_t>> GuestMemory::HostRange(uint64_t address, uint64_t size) {
+  for (const GuestRegion& region : regions_) {
+    if (!region.range.Contains(address)) continue;
+    const uint64_t offset = address - region.range.start;
+    if (size <= region.range.size - offset) return std::span<uint8_t>(region.host + offset, size);
+  }
+  return NotRam(address, size);
+}
+
+absl::Status GuestMemory::Clear() {
+  if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                static_cast<off_t>(size_)) != 0)
+    return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE", "of all guest memory");
+  return absl::OkStatus();
+}
+
+absl::Status GuestMemory::Discard(uint64_t address, uint64_t size) {
+  const uint64_t mask = PageSize() - 1;
+  if (size == 0 || (address & mask) != 0 || (size & mask) != 0)
+    return PosixStatus(
+        EINVAL, "discard",
+        absl::StrFormat("of guest memory %#x, %u bytes: not whole pages", address, size));
+  ASSIGN_OR_RETURN(const std::span<uint8_t> host, HostRange(address, size));
+  const off_t offset = host.data() - mapping_.data();
+  if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
+                static_cast<off_t>(size)) != 0)
+    return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE",
+                       absl::StrFormat("at %#x, %u bytes", address, size));
+  return absl::OkStatus();
+}
+
+}  // namespace drover

@@ -1,0 +1,76 @@
+#ifndef DROVER_VMM_CORE_GUEST_MEMORY_H_
+#define DROVER_VMM_CORE_GUEST_MEMORY_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/mapped_region.h"
+
+namespace drover {
+
+// A range of guest-physical addresses, half-open, in bytes.
+struct GuestRange {
+  uint64_t start = 0;
+  uint64_t size = 0;
+  uint64_t end() const { return start + size; }
+  bool Contains(uint64_t address) const { return address >= start && address - start < size; }
+  bool Overlaps(const GuestRange& other) const {
+    return start < other.end() && other.start < end();
+  }
+  bool operator==(const GuestRange&) const = default;
+};
+
+// One contiguous piece of guest RAM, backed by a memfd at `file_offset`, mapped into this process.
+struct GuestRegion {
+  GuestRange range;
+  uint64_t file_offset = 0;
+  uint8_t* host = nullptr;
+};
+
+// The guest's initial RAM: one memfd for all regions, mapped shared. Bounds-checked access for the
+// VMM; the bytes are guest-controlled and may change at any time, so each is read once. Thread-safe
+// in the sense that no method changes the object; the bytes race with the guest as on a real
+// machine.
+class GuestMemory {
+ public:
+  // RAM of these sizes at these guest-physical addresses: page-aligned, ascending, not overlapping,
+  // not empty. INVALID_ARGUMENT names the offender; RESOURCE_EXHAUSTED / UNAVAILABLE from memfd and
+  // mmap.
+  static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(const std::vector<GuestRange>& ranges);
+
+  const std::vector<GuestRegion>& regions() const { return regions_; }
+  int fd() const { return fd_.get(); }
+  uint64_t size() const { return size_; }
+
+  // Copies to or from guest memory; OUT_OF_RANGE unless the whole range is RAM (it may span
+  // adjacent regions).
+  absl::Status Read(uint64_t address, std::span<uint8_t> out) const;
+  absl::Status Write(uint64_t address, std::span<const uint8_t> data);
+
+  // The host bytes of [address, address + size), which must lie in one region; OUT_OF_RANGE
+  // otherwise.
+  absl::StatusOr<std::span<uint8_t>> HostRange(uint64_t address, uint64_t size);
+
+  // Makes every byte zero again and gives the host memory back (hole punching).
+  absl::Status Clear();
+  // Gives the host memory of a page-aligned range back; it reads as zeros afterwards.
+  absl::Status Discard(uint64_t address, uint64_t size);
+
+ private:
+  GuestMemory(Fd fd, MappedRegion mapping, std::vector<GuestRegion> regions, uint64_t size);
+
+  Fd fd_;
+  MappedRegion mapping_;
+  std::vector<GuestRegion> regions_;
+  uint64_t size_;
+};
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_CORE_GUEST_MEMORY_H_
