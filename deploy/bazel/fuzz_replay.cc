@@ -1,5 +1,6 @@
-// Runs a fuzz target over its corpus without libFuzzer: each seed as it is, every short prefix of it, and a fixed
-// number of pseudo-random mutations, so that the ordinary tests exercise the target everywhere.
+// Runs a fuzz target over its corpus without libFuzzer: each seed as it is, every short prefix of
+// it, and a fixed number of pseudo-random mutations, so that the ordinary tests exercise the target
+// everywhere.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -34,7 +35,8 @@ Bytes Mutate(const Bytes& seed, std::mt19937_64& random) {
     const size_t limit = random() % 2 == 0 && out.size() > 256 ? 256 : out.size();
     static constexpr uint8_t kEdges[] = {0, 1, 0x7f, 0x80, 0xfe, 0xff};
     const size_t at = random() % limit;
-    out[at] = random() % 2 == 0 ? static_cast<uint8_t>(random()) : kEdges[random() % sizeof(kEdges)];
+    out[at] =
+        random() % 2 == 0 ? static_cast<uint8_t>(random()) : kEdges[random() % sizeof(kEdges)];
   }
   return out;
 }
