@@ -8,7 +8,7 @@ export PATH="$DROVER_CACHE/tools/bin:$PATH"
 BUILD_PACKAGES="bazel-bootstrap g++ pkg-config libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler
   protobuf-compiler-grpc libgmock-dev libgtest-dev libbenchmark-dev prometheus-cpp-dev libseccomp-dev libsqlite3-dev
   python3 git ca-certificates"
-MACHINE_PACKAGES="qemu-system-x86 busybox-static cpio xz-utils zstd jq sqlite3"
+MACHINE_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils zstd jq sqlite3"
 LINT_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev npm"
 GRPCURL_VERSION=v1.9.1
 

@@ -29,7 +29,8 @@ class TreeTest(unittest.TestCase):
 
     def extracted(self):
         if not shutil.which('cpio'):
-            self.skipTest('SKIPPED: cpio is not installed')
+            print('SKIPPED: cpio is not installed')
+            self.skipTest('no cpio')
         target = self.directory / 'extracted'
         target.mkdir()
         subprocess.run(['cpio', '-id', '--quiet', '--no-absolute-filenames'], cwd=target,

@@ -49,7 +49,8 @@ class ExtractTest(unittest.TestCase):
         for tool, options in {'zstd': ['-q'], 'lz4': ['-q', '-l']}.items():
             with self.subTest(tool):
                 if not shutil.which(tool):
-                    self.skipTest(f'SKIPPED: {tool} is not installed')
+                    print(f'SKIPPED: {tool} is not installed')
+                    self.skipTest(f'no {tool}')
                 command = [tool, *options, '-c']
                 payload = subprocess.run(command, input=_ELF, capture_output=True, check=True)
                 self.assertEqual(vmlinux.extract(_bzimage(payload.stdout + _SIZE)), _ELF)
