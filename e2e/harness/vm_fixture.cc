@@ -26,7 +26,7 @@ T Detail(const grpc::Status& status) {
 
 void VmFixture::SetUp() {
   if (const std::string why = WhyNoVms(); !why.empty()) GTEST_SKIP() << why;
-  guest_ = home_.AddImage(BuiltFile("e2e/guest/guest"), "guest");
+  guest_ = home_.AddImage(BuiltFile("e2e/guest/guest.elf"), "guest");
   StartAgent();
 }
 
