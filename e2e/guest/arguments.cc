@@ -71,8 +71,9 @@ bool ParseNumber(const char* text, uint64_t* value) {
     n <<= shift;
     text++;
   }
+  if (*text) return false;
   *value = n;
-  return *text == 0;
+  return true;
 }
 
 void Arguments::SkipSpaces() const {

@@ -43,6 +43,11 @@ struct Settings {
   bool first_byte = false;
 };
 
+[[noreturn]] void Help() {
+  fputs(kUsage, stdout);
+  exit(0);
+}
+
 [[noreturn]] void Usage(const std::string& error) {
   fprintf(stderr, "bare_kvm: %s\n%s", error.c_str(), kUsage);
   exit(2);
@@ -81,6 +86,8 @@ void ParseOption(int option, Settings* s) {
     case 'n':
       s->machine.irqchip = false;
       break;
+    case 'h':
+      Help();
     default:
       Usage("bad option");
   }
@@ -92,11 +99,15 @@ void AddCommand(std::string command, std::string* command_line) {
 }
 
 Settings ParseSettings(int argc, char** argv) {
-  static constexpr option kOptions[] = {
-      {"cpus", required_argument, nullptr, 'c'},    {"memory", required_argument, nullptr, 'm'},
-      {"cmdline", required_argument, nullptr, 'l'}, {"until", required_argument, nullptr, 'u'},
-      {"timeout", required_argument, nullptr, 't'}, {"first-byte", no_argument, nullptr, 'f'},
-      {"no-irqchip", no_argument, nullptr, 'n'},    {}};
+  static constexpr option kOptions[] = {{"cpus", required_argument, nullptr, 'c'},
+                                        {"memory", required_argument, nullptr, 'm'},
+                                        {"cmdline", required_argument, nullptr, 'l'},
+                                        {"until", required_argument, nullptr, 'u'},
+                                        {"timeout", required_argument, nullptr, 't'},
+                                        {"first-byte", no_argument, nullptr, 'f'},
+                                        {"no-irqchip", no_argument, nullptr, 'n'},
+                                        {"help", no_argument, nullptr, 'h'},
+                                        {}};
   Settings s;
   int option;
   while ((option = getopt_long(argc, argv, "+", kOptions, nullptr)) != -1) ParseOption(option, &s);

@@ -1,20 +1,16 @@
 // The test guest's ring 3: set-up, then one loop that does everything.
 
-#include "e2e/guest/acpi.h"
+#include "e2e/guest/address_space.h"
 #include "e2e/guest/arguments.h"
 #include "e2e/guest/boot_info.h"
 #include "e2e/guest/clock.h"
 #include "e2e/guest/commands.h"
 #include "e2e/guest/console.h"
-#include "e2e/guest/cpus.h"
 #include "e2e/guest/interrupts.h"
-#include "e2e/guest/selectors.h"
 #include "e2e/guest/touch.h"
 
 extern "C" {
-extern char variables_start[], variables_end[], boot_stack_top[];
-extern uint64_t page_map[], page_directory_pointers[], page_directories[];
-extern uint8_t boot_task[];
+extern char variables_start[], variables_end[];
 [[noreturn]] void guest_main(uint64_t start_info);
 [[noreturn]] void guest_fault();
 
@@ -27,44 +23,12 @@ struct {
 namespace guest {
 namespace {
 
-constexpr uint64_t kPresentWritableUser = 7;
-constexpr uint64_t kLarge = 0x80;
-constexpr uint64_t kUncached = 0x10;
-constexpr uint64_t kPollCycles = 1
-                                 << 21;  // about a millisecond: each look at the port costs an exit
+// About a millisecond: each look at the serial port costs an exit.
+constexpr uint64_t kPollCycles = 1 << 21;
 
 void ClearVariables() {
   for (char* p = variables_start; p < variables_end; p += 8)
     Store(*reinterpret_cast<uint64_t*>(p), uint64_t{0});
-}
-
-// Ring 3 needs its ports, and ring 0 a stack, before anything else.
-void FillBootTask() {
-  const uint64_t stack = reinterpret_cast<uint64_t>(boot_stack_top);
-  __builtin_memcpy(boot_task + 4, &stack, sizeof(stack));
-  boot_task[102] = 0x68;
-  boot_task[kTaskLimit] = 0xff;
-}
-
-void MapGigabyte(uint64_t gigabyte) {
-  uint64_t* directory = page_directories + 512 * gigabyte;
-  page_directory_pointers[gigabyte] = reinterpret_cast<uint64_t>(directory) | kPresentWritableUser;
-  for (uint64_t i = 0; i < 512; i++) {
-    const uint64_t address = (gigabyte << 30) + (i << 21);
-    const bool device = address >= 0xfe000000 && address < 1ull << 32;
-    directory[i] = address | kLarge | kPresentWritableUser | (device ? kUncached : 0);
-  }
-}
-
-// Everything below 4 GiB, where devices are, and as much RAM above as there is and kMaxGigabytes
-// allow.
-void MapMemory() {
-  uint64_t end = 4;
-  for (uint32_t i = 0; i < boot_info.ram_count; i++) {
-    const uint64_t ram_end = (boot_info.ram[i].base + boot_info.ram[i].size + (1 << 30) - 1) >> 30;
-    if (ram_end > end) end = ram_end;
-  }
-  for (uint64_t i = 0; i < end && i < kMaxGigabytes; i++) MapGigabyte(i);
 }
 
 // The commands of the kernel command line: its words do=VERB,ARGUMENT,...

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kPagesPerStep = 16;
 constexpr uint64_t kBadPagesPrinted = 8;
+constexpr int kLongestPace = 44;  // bits of TSC cycles: an hour or more
 
 }  // namespace
 
@@ -24,17 +25,23 @@ void Toucher::Start(const TouchPlan& plan) {
   pace_start_ = Tsc();
 }
 
+void Toucher::RestartPace(uint64_t now) {
+  pace_start_ = now;
+  pace_writes_ = 0;
+}
+
 // Pages due now. After a time in which the guest did not run, the arrears of more than 0.1 s are
-// dropped.
+// dropped; so are all of them when the TSC jumped.
 uint64_t Toucher::Due(uint64_t now) {
   if (plan_.rate == 0) return kPagesPerStep;
   const uint64_t elapsed = now - pace_start_;
+  if (elapsed >> kLongestPace) {
+    RestartPace(now);
+    return 0;
+  }
   const uint64_t target = MulDiv(elapsed, plan_.rate, PaceHz());
   const uint64_t due = target > pace_writes_ ? target - pace_writes_ : 0;
-  if (due > plan_.rate / 10 + kPagesPerStep || elapsed >> 40) {
-    pace_start_ = now;
-    pace_writes_ = 0;
-  }
+  if (due > plan_.rate / 10 + kPagesPerStep) RestartPace(now);
   return due < kPagesPerStep ? due : kPagesPerStep;
 }
 

@@ -41,6 +41,7 @@ class Toucher {
  private:
   uint64_t pages() const { return plan_.size / 4096; }
   uint64_t Due(uint64_t now);
+  void RestartPace(uint64_t now);
   void WritePage();
   bool CheckPage(uint64_t address, uint64_t generation, uint64_t* checksum, bool print) const;
 
