@@ -28,8 +28,9 @@ absl::Status CheckRange(const GuestRange& range, uint64_t previous_end) {
 }
 
 absl::Status NotRam(uint64_t address, uint64_t size) {
-  return absl::OutOfRangeError(
-      absl::StrFormat("guest-physical %#x, %u bytes: not all of it is RAM", address, size));
+  return WithPosixErrno(absl::OutOfRangeError(absl::StrFormat(
+                            "guest-physical %#x, %u bytes: not all of it is RAM", address, size)),
+                        EFAULT);
 }
 
 // Calls `copy(host, done, n)` for each piece of [address, address + size); OUT_OF_RANGE before the

@@ -85,6 +85,8 @@ class Vcpu {
   virtual void Kick() = 0;
 
   // Completes the I/O of the last exit without running guest code, so that the state may be read.
+  // UNAVAILABLE when the instruction is not over (an access in several pieces): the next Run
+  // returns its next exit; handle that and call again.
   virtual absl::Status CompleteExit() = 0;
 
   // CPUID, MSRs and the mode at reset of a Drover machine: the boot processor (id 0) runs from

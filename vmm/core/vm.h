@@ -12,7 +12,9 @@
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
 #include "vmm/core/guest_memory.h"
+#include "vmm/core/ioevent.h"
 #include "vmm/core/irq_line.h"
+#include "vmm/core/memory_region.h"
 #include "vmm/core/vcpu.h"
 
 namespace drover {
@@ -27,34 +29,6 @@ enum class VmCapability {
   kIrqfd,
   kIoeventfd,
   kSplitIrqchip,
-};
-
-using MemorySlot = uint32_t;
-
-enum class CacheType { kCoherent, kNonCoherent };
-enum class Protection { kRead, kReadWrite };
-
-// Memory that a VM maps besides its initial RAM: the VM owns it while it is added, and gives it
-// back.
-class MemoryRegion {
- public:
-  virtual ~MemoryRegion() = default;
-  virtual uint8_t* data() const = 0;
-  virtual uint64_t size() const = 0;
-};
-
-// Where an ioevent listens.
-struct IoAddress {
-  enum class Space { kPort, kMmio } space;
-  uint64_t address;
-  bool operator==(const IoAddress&) const = default;
-};
-// What it listens for: a width of 0 is any length (no value then), 1, 2, 4 or 8 bytes; without a
-// value any of that width.
-struct Datamatch {
-  uint32_t width = 0;
-  std::optional<uint64_t> value;
-  bool operator==(const Datamatch&) const = default;
 };
 
 struct PvClock {
@@ -109,11 +83,12 @@ class Vm {
                                                      std::unique_ptr<MemoryRegion> region,
                                                      bool read_only, bool log_dirty_pages,
                                                      CacheType cache) = 0;
-  // Unmaps an added region and gives it back; accesses are MMIO exits from then on.
+  // Unmaps a region and gives it back; accesses are MMIO exits from then on. The initial RAM's
+  // slots may be removed too: what comes back is a view that keeps memory() alive.
   virtual absl::StatusOr<std::unique_ptr<MemoryRegion>> RemoveMemoryRegion(MemorySlot slot) = 0;
 
-  // msync(MS_SYNC), madvise(MADV_PAGEOUT), madvise(MADV_REMOVE) on a page-aligned part of an added
-  // region.
+  // msync(MS_SYNC), madvise(MADV_PAGEOUT), madvise(MADV_REMOVE) on a part of a region, in whole
+  // pages.
   virtual absl::Status MsyncMemoryRegion(MemorySlot slot, uint64_t offset, uint64_t size) = 0;
   virtual absl::Status MadvisePageoutMemoryRegion(MemorySlot slot, uint64_t offset,
                                                   uint64_t size) = 0;
@@ -158,6 +133,9 @@ class Vm {
   virtual absl::StatusOr<std::unique_ptr<Vcpu>> CreateVcpu(uint32_t id, uint32_t vcpu_count) = 0;
   // A line of the interrupt controller by its global system interrupt; must not outlive the Vm.
   virtual absl::StatusOr<std::unique_ptr<IrqLine>> MakeIrqLine(uint32_t gsi) = 0;
+  // `event` raises `gsi`; with `resample` the line is level-triggered and `resample` is signalled
+  // when the guest acknowledges it. ALREADY_EXISTS for an event in use. Unregistering one that is
+  // not registered is OK.
   virtual absl::Status RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resample) = 0;
   virtual absl::Status UnregisterIrqfd(const Fd& event, uint32_t gsi) = 0;
   // Puts the interrupt controllers and the timer into the state they have after power-on. All vCPUs
