@@ -39,13 +39,19 @@ CpuArea& Area(uint32_t index) {
   return *reinterpret_cast<CpuArea*>(cpu_areas + static_cast<uint64_t>(index) * kCpuAreaSize);
 }
 
-// With this vCPU's own id first, so that the others follow from index 1.
 void LookForCpus() {
   if (cpus_seen != 0) return;
   cpus_seen = FindCpus(apic_ids, kMaxCpus);
   if (cpus_seen != 0) return;
   cpus_seen = 1;
   for (uint32_t i = 0; i < kMaxCpus; i++) apic_ids[i] = i;
+}
+
+// After a reboot in place the page still holds the last run's.
+void ClearCounters(CpuArea& area) {
+  area.gap.Restart();
+  area.loops = 0;
+  area.online = area.parked = 0;
 }
 
 void FillTask(uint32_t index) {
@@ -64,9 +70,10 @@ void PrepareTrampoline() {
   for (const char* from = trampoline; from < trampoline_end; from++) *to++ = *from;
 }
 
-bool AnyCpuAt(uint32_t index, uint64_t ms) {
+// False if the flag did not take the value in time.
+bool WaitUntil(const uint32_t& flag, uint32_t value, uint64_t ms) {
   const uint64_t end = Tsc() + MsToCycles(ms);
-  while (!Load(Area(index).online)) {
+  while (Load(flag) != value) {
     gap_meter.Sample();
     if (static_cast<int64_t>(Tsc() - end) > 0) return false;
   }
@@ -75,13 +82,14 @@ bool AnyCpuAt(uint32_t index, uint64_t ms) {
 
 // vCPUs take their indexes in the order in which they arrive: the next one is `index`.
 bool StartCpu(uint32_t apic_id, uint32_t index) {
-  FillTask(index);
   SendInit(apic_id);
-  AnyCpuAt(index, 1);
+  ClearCounters(Area(index));
+  FillTask(index);
+  WaitUntil(Area(index).online, 1, 1);
   SendStartup(apic_id);
-  if (AnyCpuAt(index, 200)) return true;
+  if (WaitUntil(Area(index).online, 1, 200)) return true;
   SendStartup(apic_id);
-  return AnyCpuAt(index, 1000);
+  return WaitUntil(Area(index).online, 1, 1000);
 }
 
 }  // namespace
@@ -112,7 +120,7 @@ void ParkCpus(bool park) {
   Store(park_requested, static_cast<uint32_t>(park));
   for (uint32_t i = 1; i < cpus_online; i++) {
     if (!park) SendWake(Area(i).apic_id);
-    while (Load(Area(i).parked) != park) gap_meter.Sample();
+    WaitUntil(Area(i).parked, park, 1000);
   }
 }
 

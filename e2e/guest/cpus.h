@@ -16,7 +16,7 @@ uint32_t CpusOnline();
 // are taken to be 1, 2, ... Returns false if one did not come within a second or so.
 bool StartCpus(uint32_t total);
 
-// Parks the other vCPUs in hlt, or lets them spin again.
+// Parks the other vCPUs in hlt, or lets them spin again; waits up to a second for each.
 void ParkCpus(bool park);
 
 // One `cpu ...` event line for each other vCPU that is online.
