@@ -6,7 +6,8 @@
 #include <linux/stddef.h>
 
 // Linux 6.1's definition has an empty struct in front, which takes a byte in C++: kvm_cpuid2 would
-// have the wrong size, and with it the ioctl the wrong number. Linux 6.2 and later define it so.
+// have the wrong size, and with it the ioctl the wrong number. Newer kernels' headers define it
+// like this.
 #undef __DECLARE_FLEX_ARRAY
 #define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
 #include <linux/kvm.h>
