@@ -3,13 +3,6 @@
 #ifndef E2E_GUEST_BARE_MACHINE_H_
 #define E2E_GUEST_BARE_MACHINE_H_
 
-#include <linux/stddef.h>
-
-// Linux 6.1's definition has an empty struct in front, which takes a byte in C++: kvm_cpuid2 would
-// have the wrong size, and with it the ioctl the wrong number. Newer kernels' headers define it
-// like this.
-#undef __DECLARE_FLEX_ARRAY
-#define __DECLARE_FLEX_ARRAY(TYPE, NAME) TYPE NAME[0]
 #include <linux/kvm.h>
 
 #include <cstdint>
