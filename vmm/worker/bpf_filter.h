@@ -1,0 +1,48 @@
+#ifndef DROVER_VMM_WORKER_BPF_FILTER_H_
+#define DROVER_VMM_WORKER_BPF_FILTER_H_
+
+#include <linux/filter.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace drover {
+
+// What one argument of a system call must be. The whole 64 bits count.
+struct ArgumentRule {
+  enum class Kind {
+    kEquals,   // == one of values
+    kNoBits,   // & values[0] == 0
+    kHasBits,  // & values[0] == values[0]
+  };
+  unsigned index = 0;  // 0 to 5
+  Kind kind = Kind::kEquals;
+  std::vector<uint64_t> values;
+};
+
+// A system call that the filter knows: allowed when each of `arguments` holds; otherwise the
+// filter's default. With `error`, it fails with that errno instead, whatever its arguments. A call
+// may have several rules: one that holds is enough.
+struct SyscallRule {
+  long number = 0;
+  std::vector<ArgumentRule> arguments = {};
+  int error = 0;
+};
+
+// Compiles rules to a classic BPF program for seccomp(2): the native architecture only, no x32
+// numbers, SECCOMP_RET_KILL_PROCESS for everything that no rule allows. Calls are tested in the
+// order of their first rule: put the frequent ones first. INVALID_ARGUMENT for a rule that is
+// malformed; OUT_OF_RANGE when the program exceeds the kernel's limit.
+absl::StatusOr<std::vector<sock_filter>> CompileFilter(std::span<const SyscallRule> rules);
+
+// Puts the program on the calling thread, for good, and on the threads that it makes later; sets
+// no_new_privs first. FAILED_PRECONDITION and friends from prctl(2) and seccomp(2).
+absl::Status InstallFilter(std::span<const sock_filter> program);
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_WORKER_BPF_FILTER_H_

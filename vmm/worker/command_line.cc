@@ -1,0 +1,130 @@
+#include "vmm/worker/command_line.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/event_loop.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/status.h"
+#include "vmm/base/version.h"
+#include "vmm/kvm/kvm_hypervisor.h"
+#include "vmm/worker/launch.h"
+#include "vmm/worker/seccomp_policy.h"
+#include "vmm/worker/worker.h"
+
+namespace drover {
+namespace {
+
+constexpr char kUsage[] =
+    "usage: drover-vmm --worker | --probe | --version | --help\n"
+    "\n"
+    "Runs one virtual machine for drover-agent. It is drover-helper that starts it.\n"
+    "\n"
+    "  --worker   wait for a launch message on descriptor 3 (descriptor 4 is /dev/kvm)\n"
+    "  --probe    print what this host's KVM can do, as name=value lines\n"
+    "  --version  print the version\n"
+    "  --help     print this\n";
+
+// The filters of the three kinds of thread, compiled before any is needed.
+struct Policies {
+  SeccompPolicy setup;
+  SeccompPolicy main;
+  SeccompPolicy vcpu;
+
+  static absl::StatusOr<Policies> Compile() {
+    ASSIGN_OR_RETURN(SeccompPolicy setup, SeccompPolicy::Compile(ThreadKind::kSetup));
+    ASSIGN_OR_RETURN(SeccompPolicy main, SeccompPolicy::Compile(ThreadKind::kMain));
+    ASSIGN_OR_RETURN(SeccompPolicy vcpu, SeccompPolicy::Compile(ThreadKind::kVcpu));
+    return Policies{std::move(setup), std::move(main), std::move(vcpu)};
+  }
+};
+
+// What can be done before anybody knows which VM this will be.
+absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenHypervisor() {
+  ASSIGN_OR_RETURN(std::unique_ptr<KvmHypervisor> hypervisor, KvmHypervisor::Create(Fd(kKvmFd)));
+  RETURN_IF_ERROR(hypervisor->Prewarm());
+  return hypervisor;
+}
+
+void PrepareProcess() {
+  SetLogComponent("drover-vmm");
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  // One heap for all threads: less memory, and libc never looks for the number of processors.
+  mallopt(M_ARENA_MAX, 1);
+}
+
+absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hypervisor_status,
+                   EventLoop* loop, const Policies& policies) {
+  const Fd log = std::move(launch.log);
+  SetLogDescriptor(log.get());
+  const SystemClock clock;
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Worker> worker,
+      Worker::Create({.loop = loop,
+                      .hypervisor = hypervisor,
+                      .hypervisor_status = std::move(hypervisor_status),
+                      .clock = &clock,
+                      .launch = std::move(launch),
+                      .enter_vcpu_thread = [&policies] { return policies.vcpu.Enter(); },
+                      .confine = [&policies] { return policies.main.Enter(); }}));
+  loop->Run();
+  Log(LogLevel::kInfo, "worker ends",
+      {{"state", MachineStateName(worker->status().state)}, {"reason", worker->status().reason}});
+  SetLogDescriptor(STDERR_FILENO);
+  return absl::OkStatus();
+}
+
+absl::Status RunWorker() {
+  PrepareProcess();
+  UnixChannel channel{Fd(kLaunchChannelFd)};
+  absl::StatusOr<std::unique_ptr<KvmHypervisor>> hypervisor = OpenHypervisor();
+  ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
+  ASSIGN_OR_RETURN(const Policies policies, Policies::Compile());
+  RETURN_IF_ERROR(policies.setup.Enter());
+  ASSIGN_OR_RETURN(std::optional<Launch> launch, ReceiveLaunch(channel));
+  if (!launch.has_value()) return absl::OkStatus();
+  return Serve(*std::move(launch), hypervisor.ok() ? hypervisor->get() : nullptr,
+               WithReason(hypervisor.status(), "KVM_UNUSABLE"), loop.get(), policies);
+}
+
+absl::Status Probe() {
+  ASSIGN_OR_RETURN(Fd kvm, OpenFile("/dev/kvm", O_RDWR));
+  ASSIGN_OR_RETURN(const std::unique_ptr<KvmHypervisor> hypervisor,
+                   KvmHypervisor::Create(std::move(kvm)));
+  std::string text;
+  for (const auto& [name, value] : hypervisor->capabilities().ToMap())
+    absl::StrAppend(&text, name, "=", value, "\n");
+  return WriteAll(STDOUT_FILENO, text);
+}
+
+int ExitCode(const absl::Status& status) {
+  if (status.ok()) return 0;
+  (void)WriteAll(STDERR_FILENO, absl::StrCat("drover-vmm: ", status.message(), "\n"));
+  return 1;
+}
+
+}  // namespace
+
+int RunDroverVmm(std::span<char* const> arguments) {
+  const absl::string_view mode = arguments.size() == 1 ? arguments[0] : "";
+  if (mode == "--worker") return ExitCode(RunWorker());
+  if (mode == "--probe") return ExitCode(Probe());
+  if (mode == "--version")
+    return ExitCode(WriteAll(STDOUT_FILENO, absl::StrCat("drover-vmm ", kVersion, "\n")));
+  if (mode == "--help") return ExitCode(WriteAll(STDOUT_FILENO, kUsage));
+  (void)WriteAll(STDERR_FILENO, kUsage);
+  return 2;
+}
+
+}  // namespace drover
