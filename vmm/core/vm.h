@@ -5,12 +5,12 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
+#include "vmm/core/balloon.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/ioevent.h"
 #include "vmm/core/irq_line.h"
@@ -37,19 +37,6 @@ struct PvClock {
       realtime_nanos;  // since the Unix epoch, when `nanos` was read; where the host has it
   std::optional<uint64_t> host_tsc;
 };
-
-struct BalloonInflate {
-  uint64_t address;
-  uint64_t size;
-};
-struct BalloonDeflate {
-  uint64_t address;
-  uint64_t size;
-};
-struct BalloonTargetReached {
-  uint64_t bytes;
-};
-using BalloonEvent = std::variant<BalloonInflate, BalloonDeflate, BalloonTargetReached>;
 
 enum class DeviceKind { kVfio, kVgicV2, kVgicV3, kVgicIts };
 

@@ -1,0 +1,43 @@
+#ifndef DROVER_VMM_KVM_KVM_HYPERVISOR_H_
+#define DROVER_VMM_KVM_KVM_HYPERVISOR_H_
+
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/mutex.h"
+#include "vmm/core/hypervisor.h"
+
+namespace drover {
+
+class KvmHost;
+
+// Linux KVM. Thread-safe. Takes SIGRTMIN of the process for itself, to kick vCPUs: a handler that
+// does nothing.
+class KvmHypervisor : public Hypervisor {
+ public:
+  // `kvm` is an open /dev/kvm. UNIMPLEMENTED unless its API version is 12 and it has what every
+  // Drover machine needs (immediate exit).
+  static absl::StatusOr<std::unique_ptr<KvmHypervisor>> Create(Fd kvm);
+  ~KvmHypervisor() override;
+
+  const BackendCapabilities& capabilities() const override;
+  absl::StatusOr<std::unique_ptr<Vm>> CreateVm(std::unique_ptr<GuestMemory> memory) override;
+
+  // Does now what belongs to no VM yet, so that the next CreateVm and the first vCPU are faster:
+  // reads the supported CPUID and makes an empty KVM VM.
+  absl::Status Prewarm();
+
+ private:
+  explicit KvmHypervisor(std::shared_ptr<KvmHost> host);
+  absl::StatusOr<Fd> TakeVmFd();
+
+  const std::shared_ptr<KvmHost> host_;
+  Mutex mutex_;
+  Fd spare_vm_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_KVM_KVM_HYPERVISOR_H_

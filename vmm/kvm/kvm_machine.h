@@ -1,0 +1,59 @@
+#ifndef DROVER_VMM_KVM_KVM_MACHINE_H_
+#define DROVER_VMM_KVM_KVM_MACHINE_H_
+
+#include <linux/kvm.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/mutex.h"
+#include "vmm/core/capabilities.h"
+#include "vmm/core/memory_slots.h"
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/kvm_irqchip.h"
+
+namespace drover {
+
+// One host's KVM: the open /dev/kvm and what never changes about it. Thread-safe.
+class KvmHost {
+ public:
+  KvmHost(Fd kvm, BackendCapabilities capabilities, size_t run_bytes)
+      : kvm_(std::move(kvm)), capabilities_(capabilities), run_bytes_(run_bytes) {}
+
+  int fd() const { return kvm_.get(); }
+  const BackendCapabilities& capabilities() const { return capabilities_; }
+  size_t run_bytes() const { return run_bytes_; }  // of a vCPU's struct kvm_run
+  // Asked once: it costs a quarter of a millisecond. Valid as long as the host.
+  absl::StatusOr<const CpuidEntries*> SupportedCpuid();
+
+ private:
+  const Fd kvm_;
+  const BackendCapabilities capabilities_;
+  const size_t run_bytes_;
+  Mutex mutex_;
+  CpuidEntries supported_ ABSL_GUARDED_BY(mutex_);
+};
+
+// What the handles of one VM and its vCPUs share; ends with the last of them. Thread-safe.
+struct KvmMachine {
+  KvmMachine(std::shared_ptr<KvmHost> on, Fd vm_fd, std::unique_ptr<GuestMemory> memory)
+      : host(std::move(on)),
+        slots(std::move(memory), host->capabilities().memory_slots,
+              [fd = vm_fd.get()](const SlotMapping& mapping) { return Apply(fd, mapping); }),
+        vm(std::move(vm_fd)),
+        irqchip(vm.get()) {}
+
+  // KVM_SET_USER_MEMORY_REGION.
+  static absl::Status Apply(int vm_fd, const SlotMapping& mapping);
+
+  const std::shared_ptr<KvmHost> host;
+  MemorySlots slots;
+  const Fd vm;  // closed before the memory goes
+  KvmIrqchip irqchip;
+};
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_KVM_KVM_MACHINE_H_

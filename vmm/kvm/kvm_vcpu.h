@@ -1,0 +1,89 @@
+#ifndef DROVER_VMM_KVM_KVM_VCPU_H_
+#define DROVER_VMM_KVM_KVM_VCPU_H_
+
+#include <linux/kvm.h>
+#include <sys/types.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "vmm/base/fd.h"
+#include "vmm/base/mapped_region.h"
+#include "vmm/core/vcpu.h"
+#include "vmm/kvm/kvm_machine.h"
+
+namespace drover {
+
+// The signal that takes a thread out of KVM_RUN; its handler does nothing.
+int KickSignal();
+
+// One vCPU of a KVM VM. Threads as Vcpu says.
+class KvmVcpu : public Vcpu {
+ public:
+  static absl::StatusOr<std::unique_ptr<Vcpu>> Create(std::shared_ptr<KvmMachine> machine,
+                                                      uint32_t id, uint32_t vcpu_count);
+
+  uint32_t id() const override { return id_; }
+  absl::StatusOr<VcpuExit> Run() override;
+  void Kick() override;
+  absl::Status CompleteExit() override;
+  absl::Status SetUpForBoot(const BootRegisters& boot) override;
+  absl::Status NotifyPaused() override;
+  std::string DumpRegisters() override;
+
+ private:
+  // What a vCPU is before anything was set: the state to come back to.
+  struct PowerOn {
+    struct kvm_regs regs = {};
+    struct kvm_sregs sregs = {};
+    std::optional<struct kvm_lapic_state> lapic;  // with an in-kernel irqchip
+  };
+
+  KvmVcpu(std::shared_ptr<KvmMachine> machine, uint32_t id, uint32_t vcpu_count, Fd fd,
+          MappedRegion run);
+
+  struct kvm_run* run() const {
+    return reinterpret_cast<struct kvm_run*>(run_.data());
+  }
+  std::atomic_ref<uint8_t> immediate_exit() const {
+    return std::atomic_ref<uint8_t>(run()->immediate_exit);
+  }
+  template <typename Argument>
+  absl::Status Ioctl(unsigned long request, Argument argument, const char* name) const;
+
+  bool TakeKick();
+  VcpuExit Decode();
+  // The bytes at the instruction pointer, at most 15; fewer where memory or the translation ends.
+  std::vector<uint8_t> InstructionBytes() const;
+
+  absl::Status SetCpuid();
+  absl::Status NotePowerOn();
+  absl::Status ClearForReset();
+  absl::Status LeaveNestedGuest();
+  absl::Status ClearEvents();
+  absl::Status ClearExtendedState();
+  absl::Status SetRegisters(const BootRegisters& boot);
+  absl::Status SetLapic();
+  absl::Status SetMpState();
+
+  const std::shared_ptr<KvmMachine> machine_;
+  const uint32_t id_;
+  const uint32_t vcpu_count_;
+  const pid_t process_;
+  const Fd fd_;
+  const MappedRegion run_;  // struct kvm_run and its I/O data
+  bool has_run_ = false;
+  std::optional<VcpuExit> held_exit_;  // from CompleteExit, for the next Run
+  std::optional<PowerOn> power_on_;
+
+  // See Run for how these two and immediate_exit work together.
+  std::atomic<bool> kicked_{false};
+  std::atomic<pid_t> runner_{0};  // the thread inside Run; 0: none
+};
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_KVM_KVM_VCPU_H_

@@ -1,0 +1,220 @@
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/kvm_ioctl.h"
+#include "vmm/kvm/kvm_vcpu.h"
+#include "vmm/kvm/msrs.h"
+#include "vmm/kvm/segments.h"
+
+namespace drover {
+namespace {
+
+constexpr uint64_t kFlagsAlwaysOne = 2;  // RFLAGS bit 1
+constexpr size_t kLongestInstruction = 15;
+
+// Local APIC registers (Intel SDM vol. 3A §11.5.1) and the delivery modes that MP systems start in.
+constexpr size_t kLvtLint0 = 0x350;
+constexpr size_t kLvtLint1 = 0x360;
+constexpr uint32_t kDeliverExtInt = 7u << 8;
+constexpr uint32_t kDeliverNmi = 4u << 8;
+
+void SetLapicRegister(struct kvm_lapic_state* lapic, size_t offset, uint32_t value) {
+  memcpy(lapic->regs + offset, &value, sizeof(value));
+}
+
+// The legacy area of XSAVE in its initial state (SDM vol. 1 §13.6).
+constexpr size_t kFcwOffset = 0;
+constexpr size_t kMxcsrOffset = 24;
+constexpr size_t kXstateBvOffset = 512;
+
+std::vector<uint8_t> InitialXsave(size_t size) {
+  std::vector<uint8_t> area(size);
+  const uint16_t fcw = 0x37F;
+  const uint32_t mxcsr = 0x1F80;
+  const uint64_t x87_and_sse = 3;
+  memcpy(area.data() + kFcwOffset, &fcw, sizeof(fcw));
+  memcpy(area.data() + kMxcsrOffset, &mxcsr, sizeof(mxcsr));
+  memcpy(area.data() + kXstateBvOffset, &x87_and_sse, sizeof(x87_and_sse));
+  return area;
+}
+
+std::string Segment(const char* name, const struct kvm_segment& s) {
+  return absl::StrFormat("%s=%04x:%x/%x(t%x%s%s%s)", name, s.selector, s.base, s.limit, s.type,
+                         s.l ? " l" : "", s.db ? " db" : "", s.unusable ? " unusable" : "");
+}
+
+}  // namespace
+
+template <typename Argument>
+absl::Status KvmVcpu::Ioctl(unsigned long request, Argument argument, const char* name) const {
+  return KvmIoctl(fd_.get(), request, argument, name, absl::StrCat("vCPU ", id_));
+}
+
+absl::Status KvmVcpu::SetUpForBoot(const BootRegisters& boot) {
+  if (!power_on_) {
+    RETURN_IF_ERROR(SetCpuid());
+    RETURN_IF_ERROR(NotePowerOn());
+  } else {
+    RETURN_IF_ERROR(ClearForReset());
+  }
+  RETURN_IF_ERROR(SetRegisters(boot));
+  RETURN_IF_ERROR(SetLapic());
+  if (!has_run_) return SetBootMsrs(fd_.get());
+  RETURN_IF_ERROR(ResetMsrs(fd_.get()));
+  return SetMpState();
+}
+
+// Once: KVM refuses another CPUID after the vCPU ran.
+absl::Status KvmVcpu::SetCpuid() {
+  ASSIGN_OR_RETURN(const CpuidEntries* supported, machine_->host->SupportedCpuid());
+  const int tsc_khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
+  const CpuidEntries entries = BuildCpuid(
+      *supported,
+      {.vcpu_id = id_,
+       .vcpu_count = vcpu_count_,
+       .tsc_khz = tsc_khz > 0 ? static_cast<uint32_t>(tsc_khz) : 0,
+       .tsc_deadline_timer = KvmExtension(machine_->host->fd(), KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+       .irqchip = machine_->irqchip.exists()});
+  const size_t entry_bytes = entries.size() * sizeof(struct kvm_cpuid_entry2);
+  std::vector<uint64_t> buffer((sizeof(struct kvm_cpuid2) + entry_bytes) / 8 + 1);
+  auto* cpuid = reinterpret_cast<struct kvm_cpuid2*>(buffer.data());
+  cpuid->nent = static_cast<uint32_t>(entries.size());
+  memcpy(cpuid->entries, entries.data(), entry_bytes);
+  return Ioctl(KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
+}
+
+absl::Status KvmVcpu::NotePowerOn() {
+  PowerOn state;
+  RETURN_IF_ERROR(Ioctl(KVM_GET_REGS, &state.regs, "KVM_GET_REGS"));
+  RETURN_IF_ERROR(Ioctl(KVM_GET_SREGS, &state.sregs, "KVM_GET_SREGS"));
+  if (machine_->irqchip.exists()) {
+    state.lapic.emplace();
+    RETURN_IF_ERROR(Ioctl(KVM_GET_LAPIC, &*state.lapic, "KVM_GET_LAPIC"));
+  }
+  power_on_ = state;
+  return absl::OkStatus();
+}
+
+// In this order: the exit's I/O may write registers; a nested guest holds the registers of its own.
+absl::Status KvmVcpu::ClearForReset() {
+  absl::Status completed;
+  do {
+    held_exit_.reset();
+    completed = CompleteExit();
+  } while (absl::IsUnavailable(completed));
+  RETURN_IF_ERROR(completed);
+  RETURN_IF_ERROR(LeaveNestedGuest());
+  RETURN_IF_ERROR(ClearEvents());
+  return ClearExtendedState();
+}
+
+absl::Status KvmVcpu::LeaveNestedGuest() {
+  if (machine_->host->capabilities().nested_state_bytes == 0) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const CpuidEntries* supported, machine_->host->SupportedCpuid());
+  struct kvm_nested_state state = {.size = sizeof(state)};
+  if (IsAmd(*supported)) {
+    state.format = KVM_STATE_NESTED_FORMAT_SVM;
+    state.flags = KVM_STATE_NESTED_GIF_SET;
+  } else {
+    state.format = KVM_STATE_NESTED_FORMAT_VMX;
+    state.hdr.vmx.vmxon_pa = state.hdr.vmx.vmcs12_pa = ~uint64_t{0};
+  }
+  return Ioctl(KVM_SET_NESTED_STATE, &state, "KVM_SET_NESTED_STATE");
+}
+
+absl::Status KvmVcpu::ClearEvents() {
+  struct kvm_vcpu_events now = {};
+  RETURN_IF_ERROR(Ioctl(KVM_GET_VCPU_EVENTS, &now, "KVM_GET_VCPU_EVENTS"));
+  struct kvm_vcpu_events none = {.flags = now.flags};
+  return Ioctl(KVM_SET_VCPU_EVENTS, &none, "KVM_SET_VCPU_EVENTS");
+}
+
+absl::Status KvmVcpu::ClearExtendedState() {
+  if (KvmExtension(machine_->host->fd(), KVM_CAP_XCRS) != 0) {
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1};
+    xcrs.xcrs[0] = {.xcr = 0, .value = 1};
+    RETURN_IF_ERROR(Ioctl(KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS"));
+  }
+  std::vector<uint8_t> xsave = InitialXsave(machine_->host->capabilities().xsave_bytes);
+  RETURN_IF_ERROR(Ioctl(KVM_SET_XSAVE, xsave.data(), "KVM_SET_XSAVE"));
+  struct kvm_debugregs debug = {.dr6 = 0xFFFF0FF0, .dr7 = 0x400};
+  return Ioctl(KVM_SET_DEBUGREGS, &debug, "KVM_SET_DEBUGREGS");
+}
+
+absl::Status KvmVcpu::SetRegisters(const BootRegisters& boot) {
+  struct kvm_sregs sregs = power_on_->sregs;
+  struct kvm_regs regs = power_on_->regs;
+  if (id_ == 0) {
+    SetBootMode(boot, &sregs);
+    regs = {.rbx = boot.rbx,
+            .rsi = boot.rsi,
+            .rsp = boot.rsp,
+            .rip = boot.rip,
+            .rflags = kFlagsAlwaysOne};
+  }
+  RETURN_IF_ERROR(Ioctl(KVM_SET_SREGS, &sregs, "KVM_SET_SREGS"));
+  return Ioctl(KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+// Virtual wire mode (MP specification 1.4 §3.6.2.2), as firmware leaves it.
+absl::Status KvmVcpu::SetLapic() {
+  if (!power_on_->lapic) return absl::OkStatus();
+  struct kvm_lapic_state lapic = *power_on_->lapic;
+  SetLapicRegister(&lapic, kLvtLint0, kDeliverExtInt);
+  SetLapicRegister(&lapic, kLvtLint1, kDeliverNmi);
+  return Ioctl(KVM_SET_LAPIC, &lapic, "KVM_SET_LAPIC");
+}
+
+absl::Status KvmVcpu::SetMpState() {
+  if (!power_on_->lapic) return absl::OkStatus();
+  struct kvm_mp_state state = {.mp_state = id_ == 0 ? uint32_t{KVM_MP_STATE_RUNNABLE}
+                                                    : uint32_t{KVM_MP_STATE_UNINITIALIZED}};
+  return Ioctl(KVM_SET_MP_STATE, &state, "KVM_SET_MP_STATE");
+}
+
+std::vector<uint8_t> KvmVcpu::InstructionBytes() const {
+  struct kvm_regs regs = {};
+  struct kvm_sregs sregs = {};
+  if (!Ioctl(KVM_GET_REGS, &regs, "KVM_GET_REGS").ok() ||
+      !Ioctl(KVM_GET_SREGS, &sregs, "KVM_GET_SREGS").ok())
+    return {};
+  std::vector<uint8_t> out;
+  const uint64_t start = (sregs.cs.l ? 0 : sregs.cs.base) + regs.rip;
+  while (out.size() < kLongestInstruction) {
+    const uint64_t linear = start + out.size();
+    struct kvm_translation translation = {.linear_address = linear};
+    if (!Ioctl(KVM_TRANSLATE, &translation, "KVM_TRANSLATE").ok() || !translation.valid) break;
+    uint8_t bytes[kLongestInstruction];
+    const size_t in_page = PageSize() - linear % PageSize();
+    const size_t n = std::min(kLongestInstruction - out.size(), in_page);
+    if (!machine_->slots.memory().Read(translation.physical_address, {bytes, n}).ok()) break;
+    out.insert(out.end(), bytes, bytes + n);
+  }
+  return out;
+}
+
+std::string KvmVcpu::DumpRegisters() {
+  struct kvm_regs r = {};
+  struct kvm_sregs s = {};
+  for (const absl::Status& status :
+       {Ioctl(KVM_GET_REGS, &r, "KVM_GET_REGS"), Ioctl(KVM_GET_SREGS, &s, "KVM_GET_SREGS")})
+    if (!status.ok()) return std::string(status.message());
+  return absl::StrCat(
+      absl::StrFormat("rip=%016x rflags=%08x rsp=%016x rbp=%016x\n", r.rip, r.rflags, r.rsp, r.rbp),
+      absl::StrFormat("rax=%016x rbx=%016x rcx=%016x rdx=%016x rsi=%016x rdi=%016x\n", r.rax, r.rbx,
+                      r.rcx, r.rdx, r.rsi, r.rdi),
+      absl::StrFormat("r8=%016x r9=%016x r10=%016x r11=%016x", r.r8, r.r9, r.r10, r.r11),
+      absl::StrFormat(" r12=%016x r13=%016x r14=%016x r15=%016x\n", r.r12, r.r13, r.r14, r.r15),
+      Segment("cs", s.cs), " ", Segment("ds", s.ds), " ", Segment("es", s.es), " ",
+      Segment("fs", s.fs), " ", Segment("gs", s.gs), " ", Segment("ss", s.ss), " ",
+      Segment("tr", s.tr), " ", Segment("ldt", s.ldt), "\n",
+      absl::StrFormat("cr0=%x cr2=%x cr3=%x cr4=%x cr8=%x efer=%x apic_base=%x ", s.cr0, s.cr2,
+                      s.cr3, s.cr4, s.cr8, s.efer, s.apic_base),
+      absl::StrFormat("gdt=%x/%x idt=%x/%x\n", s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit));
+}
+
+}  // namespace drover
