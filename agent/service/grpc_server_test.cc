@@ -1,0 +1,156 @@
+#include "agent/service/grpc_server.h"
+
+#include <sys/stat.h>
+
+#include <tuple>
+
+#include "agent/service/rpc_error.h"
+#include "agent/service/service_harness.h"
+#include "proto/drover/v1/host.grpc.pb.h"
+#include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "vmm/base/mutex.h"
+#include "vmm/base/status_matchers.h"
+
+namespace drover {
+namespace {
+
+using grpc::health::v1::HealthCheckResponse;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+absl::StatusOr<int> Health(const std::shared_ptr<grpc::Channel>& channel,
+                           const std::string& service) {
+  grpc::ClientContext context;
+  SetTestDeadline(&context);
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  HealthCheckResponse response;
+  const grpc::Status status =
+      grpc::health::v1::Health::NewStub(channel)->Check(&context, request, &response);
+  if (!status.ok())
+    return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return response.status();
+}
+
+TEST(GrpcServerTest, ReportsHealthOnlyOnceItServes) {
+  ServiceHarness harness;
+  const auto channel = harness.NewChannel();
+  for (const char* name : {"", "drover.v1.VmService", "drover.v1.HostService"})
+    EXPECT_THAT(Health(channel, name), IsOkAndHolds(HealthCheckResponse::NOT_SERVING)) << name;
+  harness.Open();
+  for (const char* name : {"", "drover.v1.VmService", "drover.v1.HostService"})
+    EXPECT_THAT(Health(channel, name), IsOkAndHolds(HealthCheckResponse::SERVING)) << name;
+  EXPECT_THAT(Health(channel, "nobody"), StatusIs(absl::StatusCode::kNotFound));
+  harness.server().SetServing(false);
+  EXPECT_THAT(Health(channel, ""), IsOkAndHolds(HealthCheckResponse::NOT_SERVING));
+}
+
+TEST(GrpcServerTest, GivesItsSocketTheModeOfAGroup) {
+  ServiceHarness harness;
+  struct stat found;
+  ASSERT_EQ(stat(harness.socket_path().c_str(), &found), 0);
+  EXPECT_TRUE(S_ISSOCK(found.st_mode));
+  EXPECT_EQ(found.st_mode & 0777, 0660u);
+}
+
+TEST(GrpcServerTest, RefusesASocketThatIsServed) {
+  ServiceHarness harness;
+  EXPECT_THAT(GrpcServer::Start({.unix_path = harness.socket_path()}, {}, nullptr),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+  harness.Open();
+  EXPECT_THAT(Health(harness.NewChannel(), ""), IsOkAndHolds(HealthCheckResponse::SERVING));
+}
+
+TEST(GrpcServerTest, RefusesTcpBeyondTheHost) {
+  EXPECT_THAT(GrpcServer::Start({.insecure_tcp_address = "0.0.0.0:0"}, {}, nullptr),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("loopback")));
+  EXPECT_THAT(GrpcServer::Start({}, {}, nullptr), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(GrpcServerTest, ServesLoopbackTcpAndRefusesAPortInUse) {
+  ASSERT_OK_AND_ASSIGN(const auto server,
+                       GrpcServer::Start({.insecure_tcp_address = "127.0.0.1:0"}, {}, nullptr));
+  const std::string address = "127.0.0.1:" + std::to_string(server->tcp_port());
+  const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  EXPECT_THAT(Health(channel, ""), IsOkAndHolds(HealthCheckResponse::NOT_SERVING));
+  EXPECT_THAT(GrpcServer::Start({.insecure_tcp_address = address}, {}, nullptr),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr(address)));
+}
+
+// Remembers what it was told.
+class Witness : public RpcObserver {
+ public:
+  void OnRpcHandled(absl::string_view service, absl::string_view method, grpc::StatusCode code,
+                    absl::string_view reason) override {
+    MutexLock lock(&mutex_);
+    calls_.emplace_back(service, method, code, reason);
+  }
+  using Seen = std::tuple<std::string, std::string, int, std::string>;
+  std::vector<Seen> calls() {
+    MutexLock lock(&mutex_);
+    return calls_;
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<Seen> calls_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST(GrpcServerTest, TellsTheObserverOfEachCall) {
+  Witness witness;
+  ServiceHarness harness(ConsoleStreamOptions(), &witness);
+  harness.Open();
+  auto hosts = v1::HostService::NewStub(harness.NewChannel());
+  auto vms = v1::VmService::NewStub(harness.NewChannel());
+  {
+    grpc::ClientContext context;
+    SetTestDeadline(&context);
+    v1::Host host;
+    ASSERT_TRUE(hosts->GetHost(&context, {}, &host).ok());
+  }
+  {
+    grpc::ClientContext context;
+    SetTestDeadline(&context);
+    v1::GetVmRequest request;
+    request.set_vm_id("nobody");
+    v1::Vm vm;
+    ASSERT_FALSE(vms->GetVm(&context, request, &vm).ok());
+  }
+  {
+    grpc::ClientContext context;
+    SetTestDeadline(&context);
+    auto stream = vms->StreamConsole(&context);
+    stream->WritesDone();
+    v1::StreamConsoleResponse response;
+    while (stream->Read(&response)) {
+    }
+    ASSERT_FALSE(stream->Finish().ok());
+  }
+  const auto calls = witness.calls();
+  EXPECT_THAT(calls, Contains(Witness::Seen("drover.v1.HostService", "GetHost", 0, "")));
+  EXPECT_THAT(calls, Contains(Witness::Seen("drover.v1.VmService", "GetVm", 5, "VM_NOT_FOUND")));
+  EXPECT_THAT(calls,
+              Contains(Witness::Seen("drover.v1.VmService", "StreamConsole", 3, "INVALID_FIELDS")));
+}
+
+TEST(GrpcServerTest, EndsCallsThatOutlastItsShutdown) {
+  ServiceHarness harness;
+  harness.Open();
+  harness.AddVm("a");
+  auto vms = v1::VmService::NewStub(harness.NewChannel());
+  grpc::ClientContext context;
+  SetTestDeadline(&context);
+  auto stream = vms->StreamConsole(&context);
+  v1::StreamConsoleRequest request;
+  request.set_vm_id("a");
+  ASSERT_TRUE(stream->Write(request));
+  const Fd guest = harness.backend().TakeGuestConsole();
+  harness.server().Shutdown(std::chrono::milliseconds(100));
+  v1::StreamConsoleResponse response;
+  while (stream->Read(&response)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
+}
+
+}  // namespace
+}  // namespace drover
