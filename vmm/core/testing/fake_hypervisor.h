@@ -1,0 +1,142 @@
+#ifndef DROVER_VMM_CORE_TESTING_FAKE_HYPERVISOR_H_
+#define DROVER_VMM_CORE_TESTING_FAKE_HYPERVISOR_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vmm/base/mutex.h"
+#include "vmm/core/hypervisor.h"
+#include "vmm/core/memory_slots.h"
+#include "vmm/core/testing/fake_vcpu.h"
+
+namespace drover {
+
+// What a FakeHypervisor's machines share with the test. Thread-safe.
+class FakeHost {
+ public:
+  // The script of vCPU `id` of whatever VM this hypervisor makes; made when first asked for.
+  std::shared_ptr<FakeVcpuScript> script(uint32_t id);
+
+  // Interrupt lines by number: the level now, and how often it rose.
+  bool irq_level(uint32_t gsi) const;
+  int irq_rises(uint32_t gsi) const;
+  int irqchip_resets() const;
+
+  // The call of this name ("CreateVm", "CreateIrqchip", "CreateVcpu", "MakeIrqLine",
+  // "RegisterIrqfd", "RegisterIoevent", "AddMemoryRegion", "GetPvClock", "SetPvClock",
+  // "ResetIrqchip") fails so, once the arguments are found good, until it is given OK.
+  void Fail(const std::string& call, absl::Status status);
+  absl::Status FailureOf(const std::string& call) const;
+
+  void SetIrq(uint32_t gsi, bool high);
+  void NoteIrqchipReset();
+
+ private:
+  mutable Mutex mutex_;
+  std::map<uint32_t, std::shared_ptr<FakeVcpuScript>> scripts_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, bool> levels_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint32_t, int> rises_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
+  int resets_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// A hypervisor without a host: memory is real, vCPUs follow scripts, arguments are checked as
+// everywhere. Guest writes are made with FakeVm::TouchAsGuest. Thread-safe.
+class FakeHypervisor : public Hypervisor {
+ public:
+  explicit FakeHypervisor(BackendCapabilities capabilities = DefaultCapabilities());
+  // Everything a backend can have.
+  static BackendCapabilities DefaultCapabilities();
+
+  const BackendCapabilities& capabilities() const override { return capabilities_; }
+  absl::StatusOr<std::unique_ptr<Vm>> CreateVm(std::unique_ptr<GuestMemory> memory) override;
+
+  FakeHost& host() { return *host_; }
+  FakeVcpuScript& script(uint32_t id) { return *host_->script(id); }
+
+ private:
+  const BackendCapabilities capabilities_;
+  const std::shared_ptr<FakeHost> host_ = std::make_shared<FakeHost>();
+};
+
+// What the handles of one fake VM share. Thread-safe.
+class FakeMachine {
+ public:
+  FakeMachine(const BackendCapabilities& capabilities, std::shared_ptr<FakeHost> host,
+              std::unique_ptr<GuestMemory> memory);
+
+  struct Ioevent {
+    Fd event;  // a duplicate
+    int fd;    // as it was registered
+    IoAddress address;
+    Datamatch match;
+  };
+
+  absl::Status Apply(const SlotMapping& mapping);
+
+  const BackendCapabilities capabilities;
+  const std::shared_ptr<FakeHost> host;
+  MemorySlots slots;
+  Mutex mutex;
+  std::map<MemorySlot, SlotMapping> mapped ABSL_GUARDED_BY(mutex);
+  std::map<MemorySlot, std::set<uint64_t>> dirty ABSL_GUARDED_BY(mutex);  // pages by slot
+  std::vector<Ioevent> ioevents ABSL_GUARDED_BY(mutex);
+  std::map<int, uint32_t> irqfds ABSL_GUARDED_BY(mutex);  // event to gsi
+  std::set<uint32_t> vcpus ABSL_GUARDED_BY(mutex);
+  bool irqchip ABSL_GUARDED_BY(mutex) = false;
+  bool split ABSL_GUARDED_BY(mutex) = false;
+  PvClock clock ABSL_GUARDED_BY(mutex);
+};
+
+// One handle of a fake VM. Thread-safe.
+class FakeVm : public Vm {
+ public:
+  explicit FakeVm(std::shared_ptr<FakeMachine> machine) : machine_(std::move(machine)) {}
+
+  // What a guest's write of `data` does: memory is changed and its page dirty (true), or it would
+  // be an exit (false).
+  bool TouchAsGuest(uint64_t address, std::span<const uint8_t> data);
+
+  absl::StatusOr<std::unique_ptr<Vm>> Clone() override;
+  bool CheckCapability(VmCapability capability) const override;
+  uint32_t GuestPhysicalBits() const override;
+  GuestMemory& memory() override { return machine_->slots.memory(); }
+  absl::StatusOr<MemorySlot> AddMemoryRegion(uint64_t address, std::unique_ptr<MemoryRegion> region,
+                                             bool read_only, bool log_dirty_pages,
+                                             CacheType cache) override;
+  absl::StatusOr<std::unique_ptr<MemoryRegion>> RemoveMemoryRegion(MemorySlot slot) override;
+  absl::Status MsyncMemoryRegion(MemorySlot slot, uint64_t offset, uint64_t size) override;
+  absl::Status MadvisePageoutMemoryRegion(MemorySlot slot, uint64_t offset, uint64_t size) override;
+  absl::Status MadviseRemoveMemoryRegion(MemorySlot slot, uint64_t offset, uint64_t size) override;
+  absl::StatusOr<Fd> CreateDevice(DeviceKind kind) override;
+  absl::Status SetDirtyLogging(MemorySlot slot, bool enabled) override;
+  absl::Status GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) override;
+  absl::Status RegisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;
+  absl::Status UnregisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;
+  absl::Status HandleIoEvents(IoAddress address, std::span<const uint8_t> data) override;
+  absl::StatusOr<PvClock> GetPvClock() override;
+  absl::Status SetPvClock(const PvClock& clock) override;
+  absl::Status AddFdMapping(MemorySlot slot, uint64_t offset, uint64_t size, const Fd& fd,
+                            uint64_t fd_offset, Protection protection) override;
+  absl::Status RemoveMapping(MemorySlot slot, uint64_t offset, uint64_t size) override;
+  absl::Status HandleBalloonEvent(const BalloonEvent& event) override;
+  absl::StatusOr<bool> EnableCapability(VmCapability capability, uint32_t flags) override;
+  absl::Status CreateIrqchip(const IrqchipOptions& options) override;
+  absl::StatusOr<std::unique_ptr<Vcpu>> CreateVcpu(uint32_t id, uint32_t vcpu_count) override;
+  absl::StatusOr<std::unique_ptr<IrqLine>> MakeIrqLine(uint32_t gsi) override;
+  absl::Status RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resample) override;
+  absl::Status UnregisterIrqfd(const Fd& event, uint32_t gsi) override;
+  absl::Status ResetIrqchip() override;
+
+ private:
+  const std::shared_ptr<FakeMachine> machine_;
+};
+
+}  // namespace drover
+
+#endif  // DROVER_VMM_CORE_TESTING_FAKE_HYPERVISOR_H_
