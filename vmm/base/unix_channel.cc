@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@
 
 namespace drover {
 namespace {
+
+constexpr int kConnectSeconds = 2;
 
 // A unix address holds 107 bytes. A longer path is named through its directory's descriptor, which
 // `directory` keeps.
@@ -38,6 +41,14 @@ absl::StatusOr<Fd> NewSocket() {
   Fd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return PosixStatus(errno, "socket", "AF_UNIX");
   return fd;
+}
+
+// Also how long connect waits for room in the listener's queue; 0: for ever.
+absl::Status SetSendTimeout(int fd, int seconds) {
+  const struct timeval limit = {.tv_sec = seconds, .tv_usec = 0};
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0)
+    return PosixStatus(errno, "SO_SNDTIMEO", "");
+  return absl::OkStatus();
 }
 
 absl::Status WaitReadable(int fd, std::chrono::milliseconds timeout) {
@@ -87,8 +98,10 @@ absl::StatusOr<UnixChannel> UnixChannel::Connect(const std::string& path) {
   Fd directory;
   ASSIGN_OR_RETURN(const struct sockaddr_un address, AddressOf(path, &directory));
   ASSIGN_OR_RETURN(Fd fd, NewSocket());
+  RETURN_IF_ERROR(SetSendTimeout(fd.get(), kConnectSeconds));
   if (connect(fd.get(), reinterpret_cast<const struct sockaddr*>(&address), sizeof(address)) != 0)
     return PosixStatus(errno, "connect", path);
+  RETURN_IF_ERROR(SetSendTimeout(fd.get(), 0));
   return UnixChannel(std::move(fd));
 }
 

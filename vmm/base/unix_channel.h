@@ -34,7 +34,7 @@ class UnixChannel {
   // Two connected ends, close-on-exec.
   static absl::StatusOr<std::pair<UnixChannel, UnixChannel>> Pair();
   // Connects to the listening socket at `path` (any length: relative to its directory where it is
-  // too long).
+  // too long). UNAVAILABLE (EAGAIN) when the listener's queue stays full for 2 seconds.
   static absl::StatusOr<UnixChannel> Connect(const std::string& path);
 
   // Sends one message. RESOURCE_EXHAUSTED when the peer's queue is full (non-blocking channel) or
