@@ -89,7 +89,7 @@ std::vector<Case> Cases() {
       {"fallocate more", SYS_fallocate, {-1, 0, 0, 1}, false, false, false},
       {"pwrite", SYS_pwrite64, {-1, 0, 0, 0}, true, true, false},
       {"memfd_create", SYS_memfd_create, {0, 0}, true, false, false},
-      {"clone thread", SYS_clone, {kThread | 0x100, 0}, false, false, false},
+      {"clone thread", SYS_clone, {kThread | CLONE_NEWNET, 0}, false, false, false},
       {"clone process", SYS_clone, {SIGCHLD, 0}, false, false, false},
       {"clone3", SYS_clone3, {0, 0}, true, false, false},
       {"fork", SYS_fork, {}, false, false, false},
