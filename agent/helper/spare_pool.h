@@ -1,0 +1,47 @@
+#ifndef DROVER_AGENT_HELPER_SPARE_POOL_H_
+#define DROVER_AGENT_HELPER_SPARE_POOL_H_
+
+#include <chrono>
+#include <cstddef>
+#include <deque>
+#include <optional>
+
+#include "agent/helper/worker_slots.h"
+#include "vmm/base/event_loop.h"
+
+namespace drover {
+
+// Jailed workers that wait for a launch, so that a start costs no clone and no exec. Spares are
+// made one at a time when the loop is idle, and again when one is taken or dies; after a failure
+// ever more slowly. Loop-bound.
+class SparePool {
+ public:
+  SparePool(EventLoop* loop, WorkerSlots* slots, size_t target)
+      : loop_(loop), slots_(slots), target_(target) {}
+  ~SparePool();
+
+  // Begins to fill the pool.
+  void Start();
+  // A living spare, if there is one.
+  std::optional<WorkerSlot> Take();
+  // Destroys all spares and makes no more.
+  void Drain();
+  size_t size() const { return spares_.size(); }
+
+ private:
+  void ScheduleRefill(std::chrono::milliseconds delay);
+  void Refill();
+  void OnDeath(int pidfd);
+  void BackOff();
+
+  EventLoop* const loop_;
+  WorkerSlots* const slots_;
+  size_t target_;
+  std::deque<WorkerSlot> spares_;
+  std::optional<EventLoop::TimerId> timer_;
+  std::chrono::milliseconds back_off_{0};
+};
+
+}  // namespace drover
+
+#endif  // DROVER_AGENT_HELPER_SPARE_POOL_H_
