@@ -48,8 +48,6 @@ class PowerDevice : public IoDevice {
   void Reset();
 
  private:
-  void WriteWord(uint64_t word, uint16_t value, uint16_t mask)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // True when the guest turns the machine off.
   bool WriteControl(uint16_t value, uint16_t mask) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void NoteSci() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

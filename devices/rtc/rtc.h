@@ -54,23 +54,34 @@ class Rtc : public IoDevice {
   void Reset();
 
  private:
-  // Nanoseconds of the clock that the guest's next second is away, and the guest's second now.
-  int64_t GuestSecond() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool UpdateInProgress() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Reads or writes one register, and keeps the interrupt and the timer right.
   uint8_t ReadData() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteData(uint8_t value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteRegisterB(uint8_t value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  uint8_t ReadRegisterC() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint8_t TakeRegisterC() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool UpdateInProgress() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  bool Is(uint8_t register_b_bit) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint8_t Encode(int value) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  uint8_t EncodeHour(int hour) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int Decode(uint8_t value) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int DecodeHour(uint8_t value) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // The clock's time in whole seconds; the guest's time to the time registers and back.
+  int64_t ClockSecond() const;
   void StoreTime() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeTime() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool AlarmMatches(int64_t second) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool AlarmMatches(int64_t clock_second) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sets register C's flags for the seconds that passed.
   void AdvanceFlags() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // When OnTimer is needed next; 0: not.
+  void NoteIrq() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // When OnTimer is needed next, in nanoseconds of the clock; 0: not.
   int64_t NextTimer() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Finish(int64_t timer) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Options options_;
   IrqLevel irq_;
-  mutable Mutex mutex_;
+  Mutex mutex_;
   State state_ ABSL_GUARDED_BY(mutex_);
 };
 
