@@ -45,7 +45,7 @@ absl::Status CheckEventFd(const Fd& event) {
   char target[64] = {};
   if (readlink(path.c_str(), target, sizeof(target) - 1) < 0)
     return PosixStatus(EBADF, "eventfd", "");
-  if (absl::string_view(target).find("eventfd") == absl::string_view::npos)
+  if (absl::string_view(target) != "anon_inode:[eventfd]")
     return PosixStatus(EINVAL, "eventfd", target);
   return absl::OkStatus();
 }
