@@ -134,16 +134,15 @@ absl::Status WorkerSlots::SpawnIn(Cgroups* groups, WorkerSlot* slot) {
   ASSIGN_OR_RETURN(const Fd null, OpenFile("/dev/null", O_RDWR));
   ASSIGN_OR_RETURN(const Fd executable, OpenFile(options_.worker.c_str(), O_PATH));
   ASSIGN_OR_RETURN(auto channel, UnixChannel::Pair());
-  ASSIGN_OR_RETURN(const Fd target, groups->CloneTarget(slot->cgroup));
+  ASSIGN_OR_RETURN(const CgroupEntry entry, groups->Enter(slot->cgroup));
   JailOptions jail;
   jail.executable = executable.get();
   jail.argv = {"drover-vmm", "--worker"};
   jail.descriptors = {null.get(), null.get(), STDERR_FILENO, channel.second.fd(), kvm.get()};
   jail.namespaces = options_.namespaces.flags;
   jail.uid = slot->uid;
-  jail.cgroup = target.get();
-  if (!target.valid())
-    jail.before_start = [&](pid_t pid) { return groups->Move(slot->cgroup, pid); };
+  jail.cgroup = entry.clone_target.get();
+  for (const Fd& join : entry.joins) jail.cgroup_joins.push_back(join.get());
   ASSIGN_OR_RETURN(JailedProcess process, SpawnJailed(jail));
   slot->pid = process.pid;
   slot->pidfd = std::move(process.pidfd);

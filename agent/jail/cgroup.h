@@ -25,6 +25,13 @@ struct CgroupLimits {
   static CgroupLimits ForGuest(uint32_t vcpus, uint64_t memory_bytes);
 };
 
+// How a child gets into its group: cloned into it (v2), or by writing "0" to each of `joins` itself
+// (v1). Moving it from outside would wait some 10 ms for every fork on the host.
+struct CgroupEntry {
+  Fd clone_target;
+  std::vector<Fd> joins;
+};
+
 // The groups under one parent, one for each worker. A name is one path element of a-z, 0-9 and '-'.
 // Thread-compatible.
 class Cgroups {
@@ -37,10 +44,7 @@ class Cgroups {
 
   // ALREADY_EXISTS when it is there. An error leaves nothing.
   virtual absl::Status Create(const std::string& name) = 0;
-  // The directory to clone a child into (v2); an invalid Fd where children must be moved (v1).
-  virtual absl::StatusOr<Fd> CloneTarget(const std::string& name) = 0;
-  // Moves a process, with all its threads.
-  virtual absl::Status Move(const std::string& name, pid_t pid) = 0;
+  virtual absl::StatusOr<CgroupEntry> Enter(const std::string& name) = 0;
   virtual absl::Status SetLimits(const std::string& name, const CgroupLimits& limits) = 0;
   // SIGKILL to all in it, also to what they fork meanwhile. OK when there is no such group.
   virtual absl::Status Kill(const std::string& name) = 0;

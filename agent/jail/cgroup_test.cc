@@ -1,9 +1,12 @@
 #include "agent/jail/cgroup.h"
 
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +19,14 @@ namespace drover {
 namespace {
 
 constexpr char kRoot[] = "/sys/fs/cgroup";
+
+bool Eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 6000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return false;
+}
 
 // One suite for both versions; what this host has not is skipped.
 class CgroupTest : public ::testing::TestWithParam<uint32_t> {
@@ -52,18 +63,27 @@ class CgroupTest : public ::testing::TestWithParam<uint32_t> {
     return status;
   }
 
-  // A child that waits to be killed, in the group.
-  pid_t ChildIn(const std::string& name) {
-    const auto target = cgroups_->CloneTarget(name);
-    EXPECT_OK(target);
+  // A child in the group that runs `body`; it may make system calls only.
+  pid_t ChildIn(const std::string& name, void (*body)()) {
+    const auto entry = cgroups_->Enter(name);
+    EXPECT_OK(entry);
     int pidfd = -1;
-    const pid_t pid = CloneChild(0, &pidfd, target->get());
-    if (pid == 0)
-      for (;;) pause();
+    const pid_t pid = CloneChild(0, &pidfd, entry->clone_target.get());
+    if (pid == 0) {
+      for (const Fd& join : entry->joins)
+        if (write(join.get(), "0", 1) != 1) _exit(100);
+      body();
+      _exit(0);
+    }
     close(pidfd);
-    if (!target->valid()) EXPECT_OK(cgroups_->Move(name, pid));
     return pid;
   }
+
+  static void WaitForever() {
+    for (;;) pause();
+  }
+
+  static void ForkAndTell() { _exit(syscall(SYS_fork) >= 0 ? 1 : 2); }
 
   std::string Knob(const char* v1_hierarchy, const std::string& name, const char* knob) {
     const std::string path =
@@ -111,8 +131,13 @@ TEST_P(CgroupTest, LimitsOfAGuest) {
 
 TEST_P(CgroupTest, KillsAllAndThenTheGroupCanGo) {
   ASSERT_OK(cgroups_->Create("a"));
-  const pid_t first = ChildIn("a");
-  const pid_t second = ChildIn("a");
+  const pid_t first = ChildIn("a", WaitForever);
+  const pid_t second = ChildIn("a", WaitForever);
+  const char* hierarchy = "freezer";
+  ASSERT_TRUE(Eventually([&] {
+    return Knob(hierarchy, "a", "cgroup.procs") ==
+           absl::StrCat(std::min(first, second), "\n", std::max(first, second));
+  }));
   EXPECT_THAT(cgroups_->Remove("a"), StatusIs(absl::StatusCode::kUnavailable));
   ASSERT_OK(cgroups_->Kill("a"));
   for (const pid_t pid : {first, second}) {
@@ -127,24 +152,10 @@ TEST_P(CgroupTest, KillsAllAndThenTheGroupCanGo) {
 TEST_P(CgroupTest, TasksAreLimited) {
   ASSERT_OK(cgroups_->Create("a"));
   ASSERT_OK(cgroups_->SetLimits("a", {.memory_bytes = 64 << 20, .cpu_percent = 100, .tasks = 1}));
-  int to_child[2], from_child[2];
-  ASSERT_EQ(pipe(to_child), 0);
-  ASSERT_EQ(pipe(from_child), 0);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    char go;
-    if (read(to_child[0], &go, 1) != 1) _exit(1);
-    const char forked = fork() >= 0 ? 'y' : 'n';
-    if (write(from_child[1], &forked, 1) != 1) _exit(1);
-    _exit(0);
-  }
-  ASSERT_OK(cgroups_->Move("a", pid));
-  ASSERT_EQ(write(to_child[1], "g", 1), 1);
-  char forked = '?';
-  ASSERT_EQ(read(from_child[0], &forked, 1), 1);
-  EXPECT_EQ(forked, 'n');
-  ASSERT_EQ(waitpid(pid, nullptr, 0), pid);
-  for (const int fd : {to_child[0], to_child[1], from_child[0], from_child[1]}) close(fd);
+  int status = 0;
+  const pid_t pid = ChildIn("a", ForkAndTell);
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Versions, CgroupTest, ::testing::Values(1u, 2u),

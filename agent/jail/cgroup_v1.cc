@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -40,12 +41,15 @@ class CgroupsV1 : public Cgroups {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Fd> CloneTarget(const std::string&) override { return Fd(); }
-
-  absl::Status Move(const std::string& name, pid_t pid) override {
-    for (const char* hierarchy : kHierarchies)
-      RETURN_IF_ERROR(WriteKnob(DirectoryOf(hierarchy, name), "cgroup.procs", pid));
-    return absl::OkStatus();
+  // "tasks", as only a thread that moves itself, alone, does not wait for other processes' forks.
+  absl::StatusOr<CgroupEntry> Enter(const std::string& name) override {
+    CgroupEntry entry;
+    for (const char* hierarchy : kHierarchies) {
+      ASSIGN_OR_RETURN(Fd tasks,
+                       OpenFile((DirectoryOf(hierarchy, name) + "/tasks").c_str(), O_WRONLY));
+      entry.joins.push_back(std::move(tasks));
+    }
+    return entry;
   }
 
   absl::Status SetLimits(const std::string& name, const CgroupLimits& limits) override {

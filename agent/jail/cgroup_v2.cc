@@ -31,12 +31,11 @@ class CgroupsV2 : public Cgroups {
     return PosixStatus(errno, "mkdir", DirectoryOf(name));
   }
 
-  absl::StatusOr<Fd> CloneTarget(const std::string& name) override {
-    return OpenFile(DirectoryOf(name).c_str(), O_RDONLY | O_DIRECTORY);
-  }
-
-  absl::Status Move(const std::string& name, pid_t pid) override {
-    return WriteKnob(DirectoryOf(name), "cgroup.procs", pid);
+  absl::StatusOr<CgroupEntry> Enter(const std::string& name) override {
+    CgroupEntry entry;
+    ASSIGN_OR_RETURN(entry.clone_target,
+                     OpenFile(DirectoryOf(name).c_str(), O_RDONLY | O_DIRECTORY));
+    return entry;
   }
 
   absl::Status SetLimits(const std::string& name, const CgroupLimits& limits) override {

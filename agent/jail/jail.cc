@@ -36,8 +36,10 @@ class SignalsBlocked {
 };
 
 absl::Status CheckOptions(const JailOptions& options) {
-  if (options.argv.empty() || options.descriptors.size() > JailOptions::kMaxDescriptors)
-    return absl::InvalidArgumentError("a jailed program needs argv[0] and at most 16 descriptors");
+  if (options.argv.empty() || options.descriptors.size() > JailOptions::kMaxDescriptors ||
+      options.cgroup_joins.size() > JailOptions::kMaxJoins)
+    return absl::InvalidArgumentError(
+        "a jailed program needs argv[0], at most 16 descriptors and at most 8 cgroups");
   if (options.uid == 0 || options.uid == UINT32_MAX)
     return absl::InvalidArgumentError("a jailed program needs a user id of its own");
   return absl::OkStatus();
@@ -51,6 +53,8 @@ JailPlan MakePlan(const JailOptions& options, int status, std::vector<char*>* ar
   plan.executable = options.executable;
   plan.descriptor_count = static_cast<int>(options.descriptors.size());
   std::copy(options.descriptors.begin(), options.descriptors.end(), plan.descriptors);
+  plan.join_count = static_cast<int>(options.cgroup_joins.size());
+  std::copy(options.cgroup_joins.begin(), options.cgroup_joins.end(), plan.joins);
   snprintf(plan.root_options, sizeof(plan.root_options),
            "size=4k,nr_inodes=1,mode=555,uid=%u,gid=%u", options.uid, options.uid);
   for (const std::string& word : options.argv) argv->push_back(const_cast<char*>(word.c_str()));
@@ -64,11 +68,6 @@ absl::Status MapIds(pid_t pid, uint32_t uid) {
   const std::string map = absl::StrCat(uid, " ", uid, " 1");
   RETURN_IF_ERROR(WriteExisting(absl::StrCat("/proc/", pid, "/uid_map").c_str(), map));
   return WriteExisting(absl::StrCat("/proc/", pid, "/gid_map").c_str(), map);
-}
-
-absl::Status Prepare(const JailOptions& options, pid_t pid) {
-  if (options.namespaces & CLONE_NEWUSER) RETURN_IF_ERROR(MapIds(pid, options.uid));
-  return options.before_start ? options.before_start(pid) : absl::OkStatus();
 }
 
 // OK at the end of the stream: the program has been executed, which closed the child's end.
@@ -87,7 +86,7 @@ absl::Status AwaitExec(int status) {
 }
 
 absl::Status StartChild(const JailOptions& options, pid_t pid, int status) {
-  RETURN_IF_ERROR(Prepare(options, pid));
+  if (options.namespaces & CLONE_NEWUSER) RETURN_IF_ERROR(MapIds(pid, options.uid));
   if (send(status, "g", 1, MSG_NOSIGNAL) != 1) return PosixStatus(errno, "send", "to the jail");
   return AwaitExec(status);
 }

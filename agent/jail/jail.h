@@ -4,7 +4,6 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,11 +21,10 @@ struct JailOptions {
   uint64_t namespaces = 0;        // CLONE_NEW* of ProbeNamespaces
   uint32_t uid = 0;               // its user and group id, on the host and inside; not 0
   int cgroup = -1;                // directory of a cgroup v2 to start in; -1: the parent's
-  // Called with the pid before the child does anything: the place to move it into cgroups v1. An
-  // error ends the child and is returned.
-  std::function<absl::Status(pid_t pid)> before_start;
+  std::vector<int> cgroup_joins;  // files of cgroups v1 to write "0" to; at most kMaxJoins
 
   static constexpr size_t kMaxDescriptors = 16;
+  static constexpr size_t kMaxJoins = 8;
 };
 
 // A child of this process, not waited for.

@@ -39,6 +39,12 @@ int AwaitParent(JailPlan* plan) {
   return ErrnoOf(n);
 }
 
+int JoinCgroups(JailPlan* plan) {
+  for (int i = 0; i < plan->join_count; ++i)
+    if (write(plan->joins[i], "0", 1) != 1) return errno;
+  return 0;
+}
+
 int NewSession(JailPlan*) { return ErrnoOf(setsid()); }
 
 // Not at the clone: its root is the cgroup in which the process is now.
@@ -178,6 +184,7 @@ struct Step {
 // The order matters: README.md says why.
 constexpr Step kSteps[] = {
     {"wait for its parent", AwaitParent},
+    {"join its cgroups", JoinCgroups},
     {"start a session", NewSession},
     {"make a cgroup namespace", NewCgroupNamespace},
     {"make its mounts private", PrivateMounts},

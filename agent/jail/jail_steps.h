@@ -17,6 +17,8 @@ struct JailPlan {
   int executable = -1;
   int descriptors[16] = {};
   int descriptor_count = 0;
+  int joins[8] = {};
+  int join_count = 0;
   char root_options[80] = {};  // mount(2) data of the jail's root
   char* const* argv = nullptr;
 };

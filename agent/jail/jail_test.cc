@@ -139,13 +139,7 @@ TEST_F(JailTest, SeenFromOutside) {
   const Fd wait(channel[0]);
   options.argv = {"worker", "--worker"};  // it waits for a launch on descriptor 3
   options.descriptors[3] = wait.get();
-  pid_t told = 0;
-  options.before_start = [&](pid_t pid) {
-    told = pid;
-    return absl::OkStatus();
-  };
   ASSERT_OK_AND_ASSIGN(const JailedProcess process, SpawnJailed(options));
-  EXPECT_EQ(told, process.pid);
   struct stat info;
   ASSERT_EQ(stat(absl::StrCat("/proc/", process.pid).c_str(), &info), 0);
   ASSERT_OK_AND_ASSIGN(const std::string status,
@@ -176,8 +170,10 @@ TEST_F(JailTest, EachFailureNamesItsStepAndLeavesNothing) {
   EXPECT_THAT(std::string(Failure(options).message()), HasSubstr("lay out its descriptors"));
 
   options = Options();
-  options.before_start = [](pid_t) { return absl::AbortedError("no"); };
-  EXPECT_THAT(Failure(options), StatusIs(absl::StatusCode::kAborted));
+  ASSERT_OK_AND_ASSIGN(const Fd full, OpenFile("/dev/full", O_WRONLY));
+  options.cgroup_joins = {full.get()};
+  EXPECT_THAT(Failure(options), HasErrno(ENOSPC));
+  EXPECT_THAT(std::string(Failure(options).message()), HasSubstr("join its cgroups"));
 
   options = Options();
   options.uid = 0;
