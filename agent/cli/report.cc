@@ -1,0 +1,240 @@
+#include "agent/cli/report.h"
+
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/time_util.h>
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "agent/service/rpc_error.h"
+#include "agent/service/utf8.h"
+
+namespace drover {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+constexpr size_t kMaxCellBytes = 4096;
+
+ExitCode ExitCodeFor(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::StatusCode::OK:
+      return kExitOk;
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::OUT_OF_RANGE:
+      return kExitUsage;
+    case grpc::StatusCode::NOT_FOUND:
+      return kExitNotFound;
+    case grpc::StatusCode::FAILED_PRECONDITION:
+    case grpc::StatusCode::ABORTED:
+      return kExitWrongState;
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return kExitUnavailable;
+    case grpc::StatusCode::ALREADY_EXISTS:
+      return kExitExists;
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return kExitNoRoom;
+    default:
+      return kExitError;
+  }
+}
+
+std::string VmCommand(const char* verb, const CommandContext& context) {
+  const bool named = !context.args.positional().empty();
+  return absl::StrCat("drover vm ", verb, " ", named ? context.id() : "ID");
+}
+
+std::string UnavailableHint(const RpcError& error, const CommandContext& context) {
+  if (!error.reason.empty()) return "wait a moment and repeat the command";
+  if (absl::StrContains(error.message, "Permission denied"))
+    return absl::StrCat("you may not use ", context.agent.address(),
+                        ": run as root or join the socket's group");
+  return absl::StrCat("is drover-agent running, and is ", context.agent.address(),
+                      " its address? (--address or DROVER_ADDRESS)");
+}
+
+// What the person can do about it.
+std::string Hint(const RpcError& error, const CommandContext& context) {
+  switch (error.code) {
+    case grpc::StatusCode::NOT_FOUND:
+      return "`drover vm list` shows the VMs of this host";
+    case grpc::StatusCode::ALREADY_EXISTS:
+      return absl::StrCat("choose another id, or see `", VmCommand("get", context), "`");
+    case grpc::StatusCode::FAILED_PRECONDITION:
+      return absl::StrCat("`", VmCommand("get", context), "` shows its state");
+    case grpc::StatusCode::ABORTED:
+      return absl::StrCat("`", VmCommand("get", context), " -o json` shows its etag of now");
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+      return "`drover host` shows what the host has and what is promised";
+    case grpc::StatusCode::UNAVAILABLE:
+      return UnavailableHint(error, context);
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return absl::StrCat("the call may still take effect; see `", VmCommand("get", context), "`");
+    default:
+      return "";
+  }
+}
+
+bool Colored(const CommandContext& context) {
+  const char* no_color = getenv("NO_COLOR");
+  return context.io.err_is_tty && !context.args.Has("no-color") &&
+         (no_color == nullptr || *no_color == '\0');
+}
+
+// Text from elsewhere, harmless to a terminal.
+std::string Printable(const std::string& text) {
+  return absl::Utf8SafeCHexEscape(CleanUtf8(text, kMaxCellBytes));
+}
+
+std::string Time(const google::protobuf::Timestamp& time) {
+  return google::protobuf::util::TimeUtil::ToString(time);
+}
+
+std::string Labels(const v1::Vm& vm) {
+  std::vector<std::string> pairs;
+  for (const auto& [key, value] : vm.labels()) pairs.push_back(absl::StrCat(key, "=", value));
+  std::sort(pairs.begin(), pairs.end());
+  return absl::StrJoin(pairs, " ");
+}
+
+std::string YesNo(bool value) { return value ? "yes" : "no"; }
+
+// Leaves out what is empty.
+void PrintFields(const Rows& fields, std::ostream& out) {
+  Rows rows;
+  for (const auto& field : fields)
+    if (!field[1].empty()) rows.push_back(field);
+  PrintTable(rows, out);
+}
+
+void AddWorker(const v1::Worker& worker, Rows* fields) {
+  fields->push_back({"worker pid:", absl::StrCat(worker.pid())});
+  fields->push_back({"worker uid:", absl::StrCat(worker.uid())});
+  fields->push_back({"worker cgroup:", worker.cgroup()});
+  fields->push_back({"worker started:", Time(worker.start_time())});
+  fields->push_back({"worker version:", worker.version()});
+}
+
+}  // namespace
+
+int ReportRpcError(const grpc::Status& status, const CommandContext& context) {
+  if (status.ok()) return kExitOk;
+  const RpcError error = DecodeRpcError(status);
+  std::ostream& err = context.io.err;
+  const bool color = Colored(context);
+  err << (color ? "\x1b[31m" : "") << "drover:" << (color ? "\x1b[0m" : "") << " "
+      << Printable(error.message) << " (" << CodeName(error.code)
+      << (error.reason.empty() || error.reason == CodeName(error.code)
+              ? ""
+              : absl::StrCat(", ", Printable(error.reason)))
+      << ")\n";
+  for (const FieldViolation& violation : error.violations)
+    err << "  " << Printable(violation.field) << ": " << Printable(violation.description) << "\n";
+  const std::string hint = Hint(error, context);
+  if (!hint.empty()) err << "hint: " << hint << "\n";
+  if (error.retry_delay.has_value())
+    err << "hint: worth repeating after "
+        << std::chrono::ceil<std::chrono::seconds>(*error.retry_delay).count() << " s\n";
+  return ExitCodeFor(error.code);
+}
+
+int ReportUsageError(const absl::Status& status, const std::string& command, CliIo& io) {
+  io.err << "drover: " << std::string(status.message()) << "\n"
+         << "hint: `drover " << command << (command.empty() ? "" : " ")
+         << "--help` shows what there is\n";
+  return kExitUsage;
+}
+
+void PrintJson(const google::protobuf::Message& message, std::ostream& out) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  std::string json;
+  // Fails only for an Any of unknown type, and the API has none.
+  if (google::protobuf::util::MessageToJsonString(message, &json, options).ok()) out << json;
+}
+
+void PrintTable(const Rows& rows, std::ostream& out) {
+  std::vector<size_t> widths;
+  Rows cells = rows;
+  for (auto& row : cells) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) {
+      row[i] = Printable(row[i]);
+      widths[i] = std::max(widths[i], row[i].size());
+    }
+  }
+  for (const auto& row : cells) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i)
+      absl::StrAppend(&line, row[i], std::string(widths[i] - row[i].size() + 2, ' '));
+    absl::StripTrailingAsciiWhitespace(&line);
+    out << line << "\n";
+  }
+}
+
+std::string StateName(v1::VmState state) {
+  std::string name = v1::VmState_Name(state);
+  if (name.empty()) return absl::StrCat("state ", static_cast<int>(state));
+  return absl::AsciiStrToLower(name.substr(std::string("VM_STATE_").size()));
+}
+
+void PrintVm(const v1::Vm& vm, std::ostream& out) {
+  const v1::BootSource& boot = vm.spec().boot();
+  Rows fields = {{"id:", vm.id()},
+                 {"uid:", vm.uid()},
+                 {"state:", StateName(vm.state())},
+                 {"reason:", vm.state_reason()},
+                 {"message:", vm.state_message()},
+                 {"since:", vm.has_state_change_time() ? Time(vm.state_change_time()) : ""},
+                 {"created:", vm.has_create_time() ? Time(vm.create_time()) : ""},
+                 {"boots:", absl::StrCat(vm.boot_count())},
+                 {"vcpus:", absl::StrCat(vm.spec().vcpus())},
+                 {"memory:", absl::StrCat(vm.spec().memory_mib(), " MiB")},
+                 {"kernel:", boot.kernel_path()},
+                 {"initrd:", boot.initrd_path()},
+                 {"cmdline:", boot.command_line()},
+                 {"labels:", Labels(vm)},
+                 {"etag:", vm.etag()}};
+  if (vm.has_worker()) AddWorker(vm.worker(), &fields);
+  PrintFields(fields, out);
+}
+
+void PrintVmList(const std::vector<v1::Vm>& vms, std::ostream& out) {
+  Rows rows = {{"ID", "STATE", "VCPUS", "MEMORY", "BOOTS", "SINCE", "REASON"}};
+  for (const v1::Vm& vm : vms)
+    rows.push_back({vm.id(), StateName(vm.state()), absl::StrCat(vm.spec().vcpus()),
+                    absl::StrCat(vm.spec().memory_mib(), "M"), absl::StrCat(vm.boot_count()),
+                    vm.has_state_change_time() ? Time(vm.state_change_time()) : "",
+                    vm.state_reason()});
+  PrintTable(rows, out);
+}
+
+void PrintHost(const v1::Host& host, std::ostream& out) {
+  const v1::Hypervisor& hypervisor = host.hypervisor();
+  Rows fields = {
+      {"hostname:", host.hostname()},
+      {"kernel:", absl::StrCat(host.kernel_release(), " ", host.architecture())},
+      {"agent:", absl::StrCat(host.agent_version(), ", since ", Time(host.agent_start_time()))},
+      {"hypervisor:", hypervisor.kind().empty() ? absl::StrCat("none: ", hypervisor.unusable())
+                                                : hypervisor.kind()},
+      {"cgroups:", host.cgroup_version()},
+      {"vms:", absl::StrCat(host.allocated().vms(), " of ", host.capacity().vms())},
+      {"vcpus:",
+       absl::StrCat(host.allocated().vcpus(), " promised, ", host.capacity().vcpus(), " CPUs")},
+      {"memory:", absl::StrCat(host.allocated().memory_mib(), " of ", host.capacity().memory_mib(),
+                               " MiB promised")},
+      {"max vcpus a VM:", absl::StrCat(hypervisor.max_vcpus())},
+      {"dirty page tracking:", YesNo(hypervisor.dirty_page_tracking())},
+      {"post-copy restore:", YesNo(hypervisor.postcopy_restore())}};
+  for (const std::string& directory : host.image_directories())
+    fields.push_back({"images:", directory});
+  for (const std::string& warning : host.warnings()) fields.push_back({"warning:", warning});
+  PrintFields(fields, out);
+}
+
+}  // namespace drover
