@@ -218,7 +218,11 @@ TEST_F(WorkerProcessTest, RefusalsNameTheFieldAndLeaveTheWorkerUsable) {
 }
 
 TEST_F(WorkerProcessTest, BadKernelIsRefused) {
-  ASSERT_THAT(process_->Launch(kBinary), IsOk());
+  const std::string path = "/tmp/drover-bad-kernel-" + std::to_string(getpid());
+  std::ofstream(path) << std::string(8192, 'k');
+  const absl::Status launched = process_->Launch(path);
+  unlink(path.c_str());
+  ASSERT_THAT(launched, IsOk());
   ASSERT_THAT(process_->Connect(), IsOk());
   const auto refused = process_->Call(Configure(1, kMemory));
   EXPECT_THAT(refused, StatusIs(absl::StatusCode::kInvalidArgument, ::testing::_));

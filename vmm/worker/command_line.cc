@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <memory>
@@ -62,6 +63,8 @@ void PrepareProcess() {
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   // One heap for all threads: less memory, and libc never looks for the number of processors.
   mallopt(M_ARENA_MAX, 1);
+  // libc reads its time zone once, for the log's UTC as well: now, while files may be opened.
+  tzset();
 }
 
 absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hypervisor_status,

@@ -117,20 +117,23 @@ void VcpuThreads::Loop(Slot& slot) {
   if (!entered.ok())
     RequestStop({MachineStop::Kind::kFailed, "INTERNAL_ERROR",
                  absl::StrCat("a vCPU thread could not be confined: ", entered.message())});
-  while (WaitForRun(slot))
+  while (WaitForRun(slot)) {
     if (entered.ok()) RunVcpu(slot);
+    NoteParked(slot);
+  }
 }
 
-// Parks the vCPU until it is to run; false when the thread is to end.
+// Waits until Run wants the vCPU to run; false when the thread is to end.
 bool VcpuThreads::WaitForRun(Slot& slot) {
   MutexLock lock(&mutex_);
-  if (!slot.parked) {
-    slot.parked = true;
-    if (--running_ == 0 && parked_) options_.loop->Post(std::exchange(parked_, nullptr));
-  }
-  // `parked` is cleared by Run. A hold that came between Run and here parks at once again.
   while (mode_ != Mode::kEnd && slot.parked) changed_.Wait(&mutex_);
   return mode_ != Mode::kEnd;
+}
+
+void VcpuThreads::NoteParked(Slot& slot) {
+  MutexLock lock(&mutex_);
+  slot.parked = true;
+  if (--running_ == 0 && parked_) options_.loop->Post(std::exchange(parked_, nullptr));
 }
 
 void VcpuThreads::RunVcpu(Slot& slot) {

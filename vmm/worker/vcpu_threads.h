@@ -66,6 +66,7 @@ class VcpuThreads {
   static void* ThreadMain(void* slot);
   void Loop(Slot& slot);
   bool WaitForRun(Slot& slot);
+  void NoteParked(Slot& slot);
   void RunVcpu(Slot& slot);
   void Fail(Slot& slot, MachineStop stop);
   void SetMode(Mode mode) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
