@@ -466,9 +466,10 @@ TEST_F(KvmGuest, KicksDoNotDisturbExits) {
 }
 
 TEST_F(KvmGuest, LongModeBoot) {
-  const uint64_t pml4 = 0x20003, pdpt = 0x83;  // 1 GiB identity page
+  const uint64_t pml4 = 0x20003, pdpt = 0x30003, directory = 0x83;  // 2 MiB, identity
   ASSERT_OK(vm_->memory().Write(0x10000, {reinterpret_cast<const uint8_t*>(&pml4), 8}));
   ASSERT_OK(vm_->memory().Write(0x20000, {reinterpret_cast<const uint8_t*>(&pdpt), 8}));
+  ASSERT_OK(vm_->memory().Write(0x30000, {reinterpret_cast<const uint8_t*>(&directory), 8}));
   // movabs $0x1122334455667788, %rax; shr $32, %rax; out %eax, $0x10; mov %esi, %eax; out; hlt
   Load(MiniGuest()
            .Bytes({0x48, 0xB8, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11})
@@ -486,14 +487,14 @@ TEST_F(KvmGuest, LongModeBoot) {
 
 TEST_F(KvmGuest, SetUpForBootResetsInPlace) {
   ASSERT_OK(vm_->CreateIrqchip({}));
-  const MiniGuest guest = MiniGuest().MovEcx(77).MovAl(0x34).OutAl(0x10).InAl(0x20).Spin();
+  const MiniGuest guest = MiniGuest().MovEcx(77).MovAl(0x34).OutAl(0x10).InAl(0x12).Spin();
   Boot(guest);
   const std::string at_boot = vcpu_->DumpRegisters();
   for (int i = 0; i < 3; ++i) {
     accesses_.clear();
     Step();
     Step(0x42);  // its answer is still to be taken when the reset comes
-    Expect({{true, 0x10, true, {0x34}}, {true, 0x20, false, {0x42}}});
+    Expect({{true, 0x10, true, {0x34}}, {true, 0x12, false, {0x42}}});
     ASSERT_OK(vm_->ResetIrqchip());
     Boot(guest);
     EXPECT_EQ(vcpu_->DumpRegisters(), at_boot);
