@@ -226,8 +226,8 @@ TEST_F(HelperTest, TheAgentsGroupMayConnectAndNobodyElse) {
     EXPECT_EQ(info.st_uid, 0u) << path;
     EXPECT_EQ(info.st_gid, gid) << path;
   };
-  check(options_.state_dir + "/workers", 0750, kGid);
-  check(DirectoryOf("one"), 0750, kGid);
+  check(options_.state_dir + "/workers", 02750, kGid);
+  check(DirectoryOf("one"), 02750, kGid);
   check(DirectoryOf("one") + "/control.sock", 0660, kGid);
   check(DirectoryOf("one") + "/log", 0640, kGid);
   check(DirectoryOf("one") + "/last-words", 0600, kGid);

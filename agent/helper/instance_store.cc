@@ -66,11 +66,10 @@ absl::StatusOr<std::unique_ptr<InstanceStore>> InstanceStore::Open(const std::st
   RETURN_IF_ERROR(CheckOwner(workers.get(), path));
   if (fchown(workers.get(), static_cast<uid_t>(-1), agent_gid) != 0)
     return PosixStatus(errno, "fchown", path);
-  if (fchmod(workers.get(), 0750) != 0) return PosixStatus(errno, "fchmod", path);
+  if (fchmod(workers.get(), 02750) != 0) return PosixStatus(errno, "fchmod", path);
   struct stat info;
   if (fstat(workers.get(), &info) != 0) return PosixStatus(errno, "fstat", path);
-  return std::unique_ptr<InstanceStore>(
-      new InstanceStore(std::move(workers), agent_gid, TagOf(info)));
+  return std::unique_ptr<InstanceStore>(new InstanceStore(std::move(workers), TagOf(info)));
 }
 
 absl::Status InstanceStore::CheckId(const std::string& instance_id) {
@@ -106,18 +105,10 @@ absl::StatusOr<InstanceFiles> InstanceStore::Create(const std::string& instance_
 }
 
 absl::Status InstanceStore::MakeDirectory(const std::string& instance_id) {
-  if (mkdirat(workers_.get(), instance_id.c_str(), 0750) != 0) {
-    if (errno != EEXIST) return StoreError(errno, "mkdir", instance_id);
-    return WithReason(
-        absl::AlreadyExistsError(absl::StrCat("the instance ", instance_id, " exists")),
-        "INSTANCE_EXISTS");
-  }
-  if (fchownat(workers_.get(), instance_id.c_str(), static_cast<uid_t>(-1), agent_gid_, 0) == 0 &&
-      fchmodat(workers_.get(), instance_id.c_str(), 0750, 0) == 0)
-    return absl::OkStatus();
-  const absl::Status status = StoreError(errno, "chown", instance_id);
-  Remove(instance_id).IgnoreError();
-  return status;
+  if (mkdirat(workers_.get(), instance_id.c_str(), 0750) == 0) return absl::OkStatus();
+  if (errno != EEXIST) return StoreError(errno, "mkdir", instance_id);
+  return WithReason(absl::AlreadyExistsError(absl::StrCat("the instance ", instance_id, " exists")),
+                    "INSTANCE_EXISTS");
 }
 
 absl::StatusOr<InstanceFiles> InstanceStore::MakeFiles(const std::string& instance_id) {
@@ -136,18 +127,14 @@ absl::StatusOr<Fd> InstanceStore::MakeControlSocket(const std::string& instance_
   absl::StatusOr<Fd> control =
       ListenUnix(absl::StrCat("/proc/self/fd/", workers_.get(), "/", name), 0660);
   if (!control.ok()) return StoreError(control.status(), "bind", name);
-  if (fchownat(workers_.get(), name.c_str(), static_cast<uid_t>(-1), agent_gid_,
-               AT_SYMLINK_NOFOLLOW) != 0)
-    return StoreError(errno, "chown", name);
   return control;
 }
 
-absl::StatusOr<Fd> InstanceStore::MakeFile(const std::string& name, int flags, unsigned mode) {
-  Fd file(openat(workers_.get(), name.c_str(), flags | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+absl::StatusOr<Fd> InstanceStore::MakeFile(const std::string& name, int flags,
+                                           unsigned mode) const {
+  Fd file(openat(workers_.get(), name.c_str(), flags | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
                  mode));
   if (!file.valid()) return StoreError(errno, "create", name);
-  if (fchown(file.get(), static_cast<uid_t>(-1), agent_gid_) != 0 || fchmod(file.get(), mode) != 0)
-    return StoreError(errno, "chown", name);
   return file;
 }
 
@@ -155,7 +142,6 @@ absl::Status InstanceStore::WriteIdentity(const WorkerIdentity& identity) {
   RETURN_IF_ERROR(CheckId(identity.instance_id));
   const std::string name = identity.instance_id + "/identity";
   const std::string temporary = name + ".new";
-  unlinkat(workers_.get(), temporary.c_str(), 0);
   ASSIGN_OR_RETURN(const Fd file, MakeFile(temporary, O_WRONLY, 0600));
   RETURN_IF_ERROR(StoreError(WriteAll(file.get(), IdentityToProto(identity).SerializeAsString()),
                              "write", temporary));

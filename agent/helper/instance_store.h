@@ -22,7 +22,8 @@ struct InstanceFiles {
 };
 
 // STATE_DIR/workers: one directory for each instance with control.sock, identity, last-words and
-// log, the helper's own; the agent's group may look and connect. The agent owns STATE_DIR, so
+// log, the helper's own; the agent's group, which everything inherits from workers, may look and
+// connect. The agent owns STATE_DIR, so
 // everything goes through the descriptor of workers, checked once. Thread-compatible.
 //
 // Nothing is synced to disk: a worker never outlives the kernel that has its files in memory.
@@ -53,17 +54,15 @@ class InstanceStore {
   absl::Status Remove(const std::string& instance_id);
 
  private:
-  InstanceStore(Fd workers, uint32_t agent_gid, std::string tag)
-      : workers_(std::move(workers)), agent_gid_(agent_gid), tag_(std::move(tag)) {}
+  InstanceStore(Fd workers, std::string tag) : workers_(std::move(workers)), tag_(std::move(tag)) {}
 
   absl::Status MakeDirectory(const std::string& instance_id);
   absl::StatusOr<InstanceFiles> MakeFiles(const std::string& instance_id);
   absl::StatusOr<Fd> MakeControlSocket(const std::string& instance_id);
-  absl::StatusOr<Fd> MakeFile(const std::string& name, int flags, unsigned mode);
+  absl::StatusOr<Fd> MakeFile(const std::string& name, int flags, unsigned mode) const;
   absl::StatusOr<Fd> OpenForReading(const std::string& name) const;
 
   const Fd workers_;
-  const uint32_t agent_gid_;
   const std::string tag_;
 };
 

@@ -1,6 +1,7 @@
 #include "agent/helper/run_helper.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -124,6 +125,9 @@ int Fail(const absl::Status& status, UnixChannel* channel) {
 int RunHelper(int argc, char** argv) {
   SetLogComponent("drover-helper");
   umask(027);
+  // A message's buffer is not to be mapped and faulted in anew each time.
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  mallopt(M_TRIM_THRESHOLD, 4 << 20);
   UnixChannel channel{Fd(kHelperChannelFd)};
   if (const absl::Status status = KeepFromChildren(kHelperChannelFd); !status.ok()) {
     (void)channel.Release().Release();

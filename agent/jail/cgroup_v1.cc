@@ -13,7 +13,7 @@ namespace drover {
 namespace {
 
 constexpr const char* kHierarchies[] = {"freezer", "memory", "cpu", "pids"};
-constexpr uint64_t kPeriodMicros = 100000;
+constexpr uint64_t kPeriodMicros = 100000;  // a new group's
 
 // Control Groups version 1: a group is a directory of the same name in each hierarchy. A process is
 // in it when it is in the freezer's.
@@ -58,7 +58,6 @@ class CgroupsV1 : public Cgroups {
     if (access((memory + "/memory.memsw.limit_in_bytes").c_str(), F_OK) == 0)
       RETURN_IF_ERROR(WriteKnob(memory, "memory.memsw.limit_in_bytes", limits.memory_bytes));
     const std::string cpu = DirectoryOf("cpu", name);
-    RETURN_IF_ERROR(WriteKnob(cpu, "cpu.cfs_period_us", kPeriodMicros));
     RETURN_IF_ERROR(WriteKnob(cpu, "cpu.cfs_quota_us", limits.cpu_percent * (kPeriodMicros / 100)));
     return WriteKnob(DirectoryOf("pids", name), "pids.max", limits.tasks);
   }
