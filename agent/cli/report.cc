@@ -6,7 +6,6 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -86,9 +85,29 @@ bool Colored(const CommandContext& context) {
          (no_color == nullptr || *no_color == '\0');
 }
 
-// Text from elsewhere, harmless to a terminal.
+// Text from elsewhere, harmless to a terminal: control characters (U+0000 to U+001F, U+007F to
+// U+009F) are shown as \xNN.
 std::string Printable(const std::string& text) {
-  return absl::Utf8SafeCHexEscape(CleanUtf8(text, kMaxCellBytes));
+  const std::string clean = CleanUtf8(text, kMaxCellBytes);
+  std::string out;
+  for (size_t i = 0; i < clean.size(); ++i) {
+    const auto c = static_cast<unsigned char>(clean[i]);
+    const bool c1 = c == 0xc2 && static_cast<unsigned char>(clean[i + 1]) < 0xa0;
+    if (c >= 0x20 && c != 0x7f && !c1)
+      out.push_back(clean[i]);
+    else
+      absl::StrAppend(&out, "\\x",
+                      absl::Hex(c1 ? static_cast<unsigned char>(clean[++i]) : c, absl::kZeroPad2));
+  }
+  return out;
+}
+
+// A message that names fields says of each what the list below it says.
+std::string Headline(const RpcError& error) {
+  if (error.violations.empty()) return Printable(error.message);
+  return error.violations.size() == 1 ? "the agent refuses one field of the request"
+                                      : absl::StrCat("the agent refuses ", error.violations.size(),
+                                                     " fields of the request");
 }
 
 std::string Time(const google::protobuf::Timestamp& time) {
@@ -128,7 +147,7 @@ int ReportRpcError(const grpc::Status& status, const CommandContext& context) {
   std::ostream& err = context.io.err;
   const bool color = Colored(context);
   err << (color ? "\x1b[31m" : "") << "drover:" << (color ? "\x1b[0m" : "") << " "
-      << Printable(error.message) << " (" << CodeName(error.code)
+      << Headline(error) << " (" << CodeName(error.code)
       << (error.reason.empty() || error.reason == CodeName(error.code)
               ? ""
               : absl::StrCat(", ", Printable(error.reason)))

@@ -91,7 +91,7 @@ absl::Status DropPrivileges(const AgentUser& user) {
 absl::Status RaiseFileLimit() {
   struct rlimit limit = {.rlim_cur = kEnoughFiles, .rlim_max = kEnoughFiles};
   if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return absl::OkStatus();
-  // fs.nr_open may be lower, or root restricted: then as far as it goes.
+  // fs.nr_open is lower, or this root restricted: then as far as it goes.
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return PosixStatus(errno, "getrlimit", "NOFILE");
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) return PosixStatus(errno, "setrlimit", "NOFILE");

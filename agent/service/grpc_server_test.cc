@@ -1,5 +1,6 @@
 #include "agent/service/grpc_server.h"
 
+#include <grpcpp/generic/generic_stub.h>
 #include <sys/stat.h>
 
 #include <tuple>
@@ -75,6 +76,56 @@ TEST(GrpcServerTest, ServesLoopbackTcpAndRefusesAPortInUse) {
   EXPECT_THAT(Health(channel, ""), IsOkAndHolds(HealthCheckResponse::NOT_SERVING));
   EXPECT_THAT(GrpcServer::Start({.insecure_tcp_address = address}, {}, nullptr),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr(address)));
+}
+
+// One round of grpc.reflection.v1alpha, whose messages are few enough to write by hand: the
+// answer's bytes to `request`.
+std::string Reflect(const std::shared_ptr<grpc::Channel>& channel, const std::string& request) {
+  grpc::ClientContext context;
+  SetTestDeadline(&context);
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(channel);
+  auto call = stub.PrepareCall(
+      &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue);
+  const auto step = [&] {
+    void* tag;
+    bool ok = false;
+    return queue.Next(&tag, &ok) && ok;
+  };
+  call->StartCall(nullptr);
+  EXPECT_TRUE(step());
+  const grpc::Slice slice(request);
+  call->Write(grpc::ByteBuffer(&slice, 1), nullptr);
+  EXPECT_TRUE(step());
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  EXPECT_TRUE(step());
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  step();
+  grpc::Slice bytes;
+  EXPECT_TRUE(answer.DumpToSingleSlice(&bytes).ok());
+  return std::string(reinterpret_cast<const char*>(bytes.begin()), bytes.size());
+}
+
+TEST(GrpcServerTest, DescribesItsServicesAndTheErrorDetails) {
+  ServiceHarness harness;
+  const auto channel = harness.NewChannel();
+  const std::string services = Reflect(channel, std::string("\x3a\x00", 2));  // list_services
+  for (const char* name : {"drover.v1.VmService", "drover.v1.HostService", "grpc.health.v1.Health"})
+    EXPECT_THAT(services, HasSubstr(name));
+  // file_containing_symbol; an answer with descriptors has field 4, an error field 7.
+  for (const std::string name :
+       {"drover.v1.VmService", "grpc.health.v1.Health", "google.rpc.ErrorInfo",
+        "google.rpc.BadRequest", "google.rpc.Status", "google.protobuf.Duration"}) {
+    const std::string answer =
+        Reflect(channel, "\x22" + std::string(1, static_cast<char>(name.size())) + name);
+    const std::string package = name.substr(0, name.rfind('.'));
+    EXPECT_THAT(answer,
+                HasSubstr("\x12" + std::string(1, static_cast<char>(package.size())) + package))
+        << name;
+  }
 }
 
 // Remembers what it was told.
