@@ -82,11 +82,13 @@ KvmHypervisor::~KvmHypervisor() = default;
 
 const BackendCapabilities& KvmHypervisor::capabilities() const { return host_->capabilities(); }
 
-absl::Status KvmHypervisor::Prewarm() {
+absl::Status KvmHypervisor::Prewarm(bool with_irqchip) {
   RETURN_IF_ERROR(host_->SupportedCpuid());
   MutexLock lock(&mutex_);
   if (spare_vm_.valid()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(spare_vm_, MakeVmFd(host_->fd()));
+  ASSIGN_OR_RETURN(Fd vm, MakeVmFd(host_->fd()));
+  if (with_irqchip) RETURN_IF_ERROR(KvmIrqchip(vm.get()).Create({}));
+  spare_vm_ = std::move(vm);
   return absl::OkStatus();
 }
 

@@ -26,8 +26,11 @@ class KvmHypervisor : public Hypervisor {
   absl::StatusOr<std::unique_ptr<Vm>> CreateVm(std::unique_ptr<GuestMemory> memory) override;
 
   // Does now what belongs to no VM yet, so that the next CreateVm and the first vCPU are faster:
-  // reads the supported CPUID and makes an empty KVM VM.
-  absl::Status Prewarm();
+  // reads the supported CPUID and makes an empty KVM VM. With `with_irqchip` that VM has the
+  // interrupt controller and the PIT of default IrqchipOptions already, and must be given no other:
+  // making them can wait milliseconds for a kernel thread, and the memory slots after them some
+  // more, for a grace period that then has passed long before there is a VM.
+  absl::Status Prewarm(bool with_irqchip = false);
 
  private:
   explicit KvmHypervisor(std::shared_ptr<KvmHost> host);

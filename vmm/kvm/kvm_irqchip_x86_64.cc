@@ -3,6 +3,14 @@
 #include "vmm/kvm/kvm_irqchip.h"
 
 namespace drover {
+namespace {
+
+// KvmHypervisor::Prewarm may have made it already; nothing has changed it since.
+absl::Status UnlessPrewarmed(const absl::Status& status) {
+  return PosixErrno(status) == EEXIST ? absl::OkStatus() : status;
+}
+
+}  // namespace
 
 absl::Status KvmIrqchip::Create(const IrqchipOptions& options) {
   if (options.split && options.pit)
@@ -23,7 +31,7 @@ absl::Status KvmIrqchip::CreateSplit() {
 }
 
 absl::Status KvmIrqchip::CreateWhole() {
-  RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP"));
+  RETURN_IF_ERROR(UnlessPrewarmed(KvmIoctl(vm_fd_, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP")));
   for (uint32_t id = 0; id < chips_at_power_on_.size(); ++id) {
     chips_at_power_on_[id].chip_id = id;
     RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_GET_IRQCHIP, &chips_at_power_on_[id], "KVM_GET_IRQCHIP"));
@@ -33,7 +41,7 @@ absl::Status KvmIrqchip::CreateWhole() {
 
 absl::Status KvmIrqchip::CreatePit() {
   struct kvm_pit_config config = {.flags = KVM_PIT_SPEAKER_DUMMY};
-  RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_CREATE_PIT2, &config, "KVM_CREATE_PIT2"));
+  RETURN_IF_ERROR(UnlessPrewarmed(KvmIoctl(vm_fd_, KVM_CREATE_PIT2, &config, "KVM_CREATE_PIT2")));
   pit_ = true;
   return KvmIoctl(vm_fd_, KVM_GET_PIT2, &pit_at_power_on_, "KVM_GET_PIT2");
 }

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 #include "vmm/base/status.h"
 #include "vmm/base/version.h"
 #include "vmm/kvm/kvm_hypervisor.h"
+#include "vmm/worker/cold_memory.h"
 #include "vmm/worker/launch.h"
 #include "vmm/worker/seccomp_policy.h"
 #include "vmm/worker/worker.h"
@@ -36,6 +38,9 @@ constexpr char kUsage[] =
     "  --probe    print what this host's KVM can do, as name=value lines\n"
     "  --version  print the version\n"
     "  --help     print this\n";
+
+// After its launch; a start takes milliseconds.
+constexpr std::chrono::milliseconds kColdAfter(500);
 
 // The filters of the three kinds of thread, compiled before any is needed.
 struct Policies {
@@ -54,7 +59,7 @@ struct Policies {
 // What can be done before anybody knows which VM this will be.
 absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenHypervisor() {
   ASSIGN_OR_RETURN(std::unique_ptr<KvmHypervisor> hypervisor, KvmHypervisor::Create(Fd(kKvmFd)));
-  RETURN_IF_ERROR(hypervisor->Prewarm());
+  RETURN_IF_ERROR(hypervisor->Prewarm(/*with_irqchip=*/true));
   return hypervisor;
 }
 
@@ -81,6 +86,7 @@ absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hyperviso
                       .launch = std::move(launch),
                       .enter_vcpu_thread = [&policies] { return policies.vcpu.Enter(); },
                       .confine = [&policies] { return policies.main.Enter(); }}));
+  loop->RunAfter(kColdAfter, DropColdMemory);
   loop->Run();
   Log(LogLevel::kInfo, "worker ends",
       {{"state", MachineStateName(worker->status().state)}, {"reason", worker->status().reason}});

@@ -61,8 +61,9 @@ class MachineDevices {
 
   // The RTC's timer on the loop. ArmAt: any thread.
   struct RtcTimer {
-    EventLoop* loop;
-    const Clock* clock;
+    RtcTimer(EventLoop* loop, const Clock* clock) : loop(loop), clock(clock) {}
+    EventLoop* const loop;
+    const Clock* const clock;
     Rtc* rtc = nullptr;
     std::optional<EventLoop::TimerId> armed;
     Mutex mutex;
