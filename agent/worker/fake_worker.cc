@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <future>
 #include <utility>
 
 #include "proto/worker/v1/worker.pb.h"
@@ -268,10 +269,13 @@ void FakeWorker::SendRaw(const std::string& bytes) {
 }
 
 void FakeWorker::Disconnect(bool refuse) {
-  loop_->Post([this, refuse] {
+  std::promise<void> done;
+  loop_->Post([this, refuse, &done] {
     refuses_ = refuse;
     DropConnection();
+    done.set_value();
   });
+  done.get_future().wait();
 }
 
 void FakeWorker::Vanish() {

@@ -57,7 +57,8 @@ class FakeWorker {
   void Die();                                    // without last words
   void SendEvent(const MachineReport& report);
   void SendRaw(const std::string& bytes);
-  // Closes the connection; with `refuse` no new one is served until it is called with false.
+  // Closes the connection before it returns; with `refuse` no new one is served until it is called
+  // with false.
   void Disconnect(bool refuse);
   // Closes its sockets, tells nobody: what SIGKILL does.
   void Vanish();

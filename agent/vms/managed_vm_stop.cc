@@ -1,0 +1,213 @@
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "agent/errors/field_violations.h"
+#include "agent/vms/managed_vm.h"
+#include "vmm/base/log.h"
+#include "vmm/base/status.h"
+
+namespace drover {
+namespace {
+
+constexpr std::chrono::seconds kMaxGrace(3600);
+
+constexpr char kNoLastWords[] =
+    "the worker ended without last words: killed, out of memory, or stopped by its jail; see its "
+    "log and the kernel's";
+
+}  // namespace
+
+absl::StatusOr<VmView> ManagedVm::Stop(const std::string& etag, std::chrono::nanoseconds grace,
+                                       bool force) {
+  if (grace < Limit(0) || grace > kMaxGrace)
+    return InvalidFields({{"grace", "must be 0 to 3600 seconds"}});
+  std::string instance;
+  {
+    ASSIGN_OR_RETURN(const OperationGate::Hold hold, Enter(VmOperation::kStop, etag));
+    RETURN_IF_ERROR(BeginStop(grace, force));
+    instance = instance_id();
+  }
+  Kick();
+  return AwaitEnd(instance);
+}
+
+// Records the wish with its deadline, which the next agent will keep, then presses the button. The
+// turn is not held while the guest takes its time: a second stop may shorten it.
+absl::Status ManagedVm::BeginStop(Limit grace, bool force) {
+  VmRecord next = record();
+  const bool paused = next.state == VmState::kPaused;
+  const int64_t deadline =
+      std::max<int64_t>(1, environment_->clock->UnixNanos() + (force ? 0 : grace.count()));
+  if (next.stop_deadline == 0) SetState(&next, VmState::kStopping, "STOP_REQUESTED", "");
+  next.stop_deadline = next.stop_deadline == 0 ? deadline : std::min(next.stop_deadline, deadline);
+  RETURN_IF_ERROR(Commit(next, Durability::kLazy));
+  if (force || grace == Limit(0)) return absl::OkStatus();
+  const absl::Status pressed = PressPowerButton(paused);
+  if (absl::IsFailedPrecondition(pressed)) StopNow();  // the guest does not listen
+  return absl::OkStatus();
+}
+
+// A paused guest is let go on first: it could not power off otherwise.
+absl::Status ManagedVm::PressPowerButton(bool paused) {
+  const auto session = this->session();
+  const auto client = session ? session->client() : nullptr;
+  if (client == nullptr) return absl::UnavailableError("not connected");
+  absl::Status status;
+  if (paused) status = client->Resume(environment_->limits.call).status();
+  if (status.ok()) status = client->PowerButton(environment_->limits.call).status();
+  if (absl::IsUnavailable(status)) client->Close();
+  if (!status.ok())
+    Log(LogLevel::kInfo, "the power button was not pressed",
+        {{"vm", id_}, {"error", status.ToString()}});
+  return status;
+}
+
+void ManagedVm::StopNow() {
+  VmRecord next = record();
+  next.stop_deadline = std::max<int64_t>(1, environment_->clock->UnixNanos());
+  CommitAnyway(std::move(next), Durability::kLazy);
+}
+
+absl::StatusOr<VmView> ManagedVm::AwaitEnd(const std::string& instance_id) {
+  const VmLimits& limits = environment_->limits;
+  const Limit left(std::clamp<int64_t>(record().stop_deadline - environment_->clock->UnixNanos(), 0,
+                                       std::chrono::nanoseconds(kMaxGrace).count()));
+  const auto deadline = std::chrono::steady_clock::now() + left + limits.stop_call +
+                        limits.stop_exit + limits.kill_exit + limits.stop_slack;
+  {
+    MutexLock lock(&mutex_);
+    while (!gone_ && record_.instance_id == instance_id) {
+      if (changed_.WaitUntil(&mutex_, deadline) || std::chrono::steady_clock::now() < deadline)
+        continue;
+      return WithReason(absl::UnavailableError(
+                            absl::StrCat("VM ", id_, " is being stopped, and has not ended yet")),
+                        "STOP_IN_PROGRESS");
+    }
+    if (gone_) return NotFound();
+  }
+  return View();
+}
+
+absl::Status ManagedVm::EndProcess(WorkerSession* session) {
+  const VmLimits& limits = environment_->limits;
+  const auto client = session->client();
+  if (!session->exited() && client != nullptr) {
+    const absl::Status stopped = client->Stop(limits.stop_call).status();
+    if ((stopped.ok() || ReasonOf(stopped) == "WORKER_GONE") && session->WaitExit(limits.stop_exit))
+      return absl::OkStatus();
+  }
+  if (session->exited()) return absl::OkStatus();
+  RETURN_IF_ERROR(environment_->helper->Kill(session->identity().instance_id));
+  if (session->WaitExit(limits.kill_exit)) return absl::OkStatus();
+  return WithReason(absl::UnavailableError(
+                        absl::StrCat("the worker of VM ", id_, " was killed and does not end")),
+                    "WORKER_UNKILLABLE");
+}
+
+// Ends the worker, asked first and killed then, and records the VM's end.
+absl::Status ManagedVm::EndWorkerHeld() {
+  if (const auto session = this->session()) {
+    RETURN_IF_ERROR(EndProcess(session.get()));
+    FinishExit();
+  } else {
+    ASSIGN_OR_RETURN(const GoneWorker gone,
+                     environment_->janitor->End(instance_id(), environment_->limits.kill_exit));
+    FinishExit(&gone);
+  }
+  return absl::OkStatus();
+}
+
+// How a VM ends up whose worker has ended, said `end` or nothing.
+VmRecord ManagedVm::FinalRecord(const VmRecord& before,
+                                const std::optional<MachineReport>& end) const {
+  VmRecord next = before;
+  const bool overdue =
+      before.stop_deadline != 0 && environment_->clock->UnixNanos() >= before.stop_deadline;
+  if (end.has_value()) {
+    next.boot_count = std::max<int64_t>(
+        before.boot_count, std::min<int64_t>(int64_t{before.boots_before} + end->boot_count,
+                                             std::numeric_limits<int32_t>::max()));
+    SetState(&next, end->state == ReportedState::kFailed ? VmState::kFailed : VmState::kStopped,
+             end->reason, end->message);
+  } else if (overdue || before.deleting) {
+    SetState(&next, VmState::kStopped, "STOP_FORCED",
+             "the worker was killed: it did not end in time");
+  } else if (before.state == VmState::kStarting) {
+    SetInterrupted(&next);
+  } else {
+    SetState(&next, VmState::kFailed, "WORKER_DIED", kNoLastWords);
+  }
+  next.instance_id.clear();
+  next.stop_deadline = 0;
+  return next;
+}
+
+void ManagedVm::SetInterrupted(VmRecord* record) const {
+  SetState(record, record->boot_count == 0 ? VmState::kCreated : VmState::kStopped,
+           kStartInterrupted, "the agent ended while it started the VM");
+  record->instance_id.clear();
+  record->stop_deadline = 0;
+}
+
+GoneWorker ManagedVm::ReapOrDiscard(const std::string& instance_id) {
+  absl::StatusOr<GoneWorker> gone =
+      environment_->janitor->End(instance_id, environment_->limits.kill_exit);
+  if (gone.ok()) return *std::move(gone);
+  environment_->janitor->Discard(instance_id);
+  return GoneWorker();
+}
+
+// The worker's process has ended. Reap takes its last words away for good, so an end that the
+// worker told of before is recorded first; the VM is shown as ended once nothing is left.
+void ManagedVm::FinishExit(const GoneWorker* reaped) {
+  const VmRecord before = record();
+  const auto session = this->session();
+  std::optional<MachineReport> end = session ? session->ending() : std::nullopt;
+  if (end.has_value()) {
+    VmRecord early = FinalRecord(before, end);
+    ++early.generation;
+    PutAnyway(early, Durability::kLazy);
+  }
+  const GoneWorker gone = reaped ? *reaped : ReapOrDiscard(before.instance_id);
+  const absl::StatusOr<MachineReport> words = DecodeLastWords(gone.last_words, before.instance_id);
+  if (words.ok() && !end.has_value()) end = *words;
+  const VmRecord final_record = FinalRecord(before, end);
+  SetSession(nullptr);
+  CommitAnyway(final_record, Durability::kDurable);
+  Log(LogLevel::kInfo, "a VM has ended",
+      {{"vm", id_},
+       {"state", VmStateName(final_record.state)},
+       {"reason", final_record.state_reason},
+       {"message", final_record.state_message}});
+  environment_->observer->OnExit(final_record.state, final_record.state_reason);
+}
+
+absl::Status ManagedVm::Delete(const std::string& etag, bool force) {
+  ASSIGN_OR_RETURN(const OperationGate::Hold hold,
+                   Enter(force ? VmOperation::kDeleteForce : VmOperation::kDelete, etag));
+  VmRecord next = record();
+  if (!next.instance_id.empty() && !next.deleting) {
+    next.deleting = true;
+    SetState(&next, VmState::kStopping, "DELETE_REQUESTED", "");
+    RETURN_IF_ERROR(Commit(std::move(next), Durability::kLazy));
+  }
+  const absl::Status status = FinishDelete();
+  if (!status.ok() && record().deleting) RetryLater();
+  return status;
+}
+
+absl::Status ManagedVm::FinishDelete() {
+  if (!instance_id().empty()) RETURN_IF_ERROR(EndWorkerHeld());
+  RETURN_IF_ERROR(environment_->registry->Delete(id_));
+  {
+    MutexLock lock(&mutex_);
+    gone_ = true;
+    changed_.SignalAll();
+  }
+  environment_->forget(this);
+  return absl::OkStatus();
+}
+
+}  // namespace drover
