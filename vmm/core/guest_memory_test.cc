@@ -1,0 +1,110 @@
+#include "vmm/core/guest_memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "vmm/base/status_matchers.h"
+
+namespace drover {
+namespace {
+
+using absl::StatusCode;
+using testing::Each;
+using testing::ElementsAre;
+
+constexpr uint64_t kPage = 4096;
+
+std::unique_ptr<GuestMemory> TwoRegions() {
+  return GuestMemory::Create({{0, 2 * kPage}, {2 * kPage, kPage}, {8 * kPage, kPage}}).value();
+}
+
+TEST(GuestMemory, RefusesBadRanges) {
+  const std::vector<std::vector<GuestRange>> bad = {
+      {},
+      {{0, 0}},
+      {{1, kPage}},
+      {{0, kPage + 1}},
+      {{kPage, kPage}, {0, kPage}},
+      {{0, 2 * kPage}, {kPage, kPage}},
+      {{~(kPage - 1), 2 * kPage}},
+  };
+  for (const std::vector<GuestRange>& ranges : bad)
+    EXPECT_THAT(GuestMemory::Create(ranges), StatusIs(StatusCode::kInvalidArgument));
+}
+
+TEST(GuestMemory, RegionsShareOneFile) {
+  const auto memory = TwoRegions();
+  EXPECT_EQ(memory->size(), 4 * kPage);
+  EXPECT_EQ(memory->regions()[2].file_offset, 3 * kPage);
+  memory->regions()[2].host[5] = 7;
+  uint8_t byte = 0;
+  ASSERT_EQ(pread(memory->fd(), &byte, 1, 3 * kPage + 5), 1);
+  EXPECT_EQ(byte, 7);
+}
+
+TEST(GuestMemory, AccessSpansAdjacentRegions) {
+  const auto memory = TwoRegions();
+  const uint8_t data[] = {1, 2, 3, 4};
+  ASSERT_OK(memory->Write(2 * kPage - 2, data));
+  uint8_t read[4] = {};
+  ASSERT_OK(memory->Read(2 * kPage - 2, read));
+  EXPECT_THAT(read, ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(memory->HostRange(2 * kPage - 2, 4), StatusIs(StatusCode::kOutOfRange));
+}
+
+TEST(GuestMemory, AnythingOutsideIsRefusedWhole) {
+  const auto memory = TwoRegions();
+  const std::vector<uint8_t> ones(2 * kPage, 1);
+  EXPECT_THAT(memory->Write(3 * kPage - 1, std::span(ones).first(2)), HasErrno(EFAULT));
+  EXPECT_THAT(memory->Write(5 * kPage, ones), StatusIs(StatusCode::kOutOfRange));
+  EXPECT_THAT(memory->Write(~uint64_t{0}, std::span(ones).first(2)),
+              StatusIs(StatusCode::kOutOfRange));
+  EXPECT_THAT(memory->Write(8 * kPage, ones), StatusIs(StatusCode::kOutOfRange));
+  uint8_t byte = 9;
+  ASSERT_OK(memory->Read(3 * kPage - 1, {&byte, 1}));
+  EXPECT_EQ(byte, 0) << "nothing was written";
+  EXPECT_OK(memory->Read(77 * kPage, {})) << "nothing is everywhere";
+}
+
+TEST(GuestMemory, HostRange) {
+  const auto memory = TwoRegions();
+  ASSERT_OK_AND_ASSIGN(const std::span<uint8_t> host, memory->HostRange(8 * kPage + 1, kPage - 1));
+  EXPECT_EQ(host.data(), memory->regions()[2].host + 1);
+  EXPECT_THAT(memory->HostRange(8 * kPage + 1, kPage), StatusIs(StatusCode::kOutOfRange));
+  EXPECT_THAT(memory->HostRange(8 * kPage, ~uint64_t{0}), StatusIs(StatusCode::kOutOfRange));
+}
+
+TEST(GuestMemory, ClearGivesEverythingBack) {
+  const auto memory = TwoRegions();
+  const std::vector<uint8_t> ones(kPage, 1);
+  ASSERT_OK(memory->Write(0, ones));
+  ASSERT_OK(memory->Clear());
+  std::vector<uint8_t> read(kPage, 1);
+  ASSERT_OK(memory->Read(0, read));
+  EXPECT_THAT(read, Each(0));
+  ASSERT_OK(memory->Clear());
+  struct stat st;
+  ASSERT_EQ(fstat(memory->fd(), &st), 0);
+  EXPECT_LE(st.st_blocks, static_cast<blkcnt_t>(kPage / 512)) << "the page that was read";
+}
+
+TEST(GuestMemory, DiscardGivesARangeBack) {
+  const auto memory = TwoRegions();
+  const std::vector<uint8_t> ones(2 * kPage, 1);
+  ASSERT_OK(memory->Write(0, ones));
+  ASSERT_OK(memory->Discard(kPage, kPage));
+  uint8_t edge[2];
+  ASSERT_OK(memory->Read(kPage - 1, edge));
+  EXPECT_THAT(edge, ElementsAre(1, 0));
+  EXPECT_THAT(memory->Discard(0, 3 * kPage), StatusIs(StatusCode::kOutOfRange));
+  EXPECT_THAT(memory->Discard(0, 1), HasErrno(EINVAL));
+  EXPECT_THAT(memory->Discard(1, kPage), HasErrno(EINVAL));
+  EXPECT_THAT(memory->Discard(0, 0), HasErrno(EINVAL));
+}
+
+}  // namespace
+}  // namespace drover
