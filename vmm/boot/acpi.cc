@@ -156,9 +156,7 @@ struct [[gnu::packed]] LocalApicNmi {  // §5.2.12.7
   uint16_t flags = 0;
   uint8_t lint = 1;
 };
-constexpr uint16_t kBusDefault = 0;
 constexpr uint16_t kActiveHighLevel = 0xD;
-constexpr uint32_t kPitGsi = 2;
 
 template <typename T>
 void AppendValue(Bytes& out, const T& value) {
@@ -213,6 +211,8 @@ Bytes FadtTable(uint64_t facs, uint64_t dsdt) {
   return Table("FACP", 6, content);
 }
 
+// No override for IRQ 0: KVM's default routing has the PIT at the I/O APIC's pin 0, not at 2 as on
+// a PC.
 Bytes Madt(uint32_t vcpus) {
   constexpr uint32_t kHas8259 = 1;
   Bytes content;
@@ -223,7 +223,6 @@ Bytes Madt(uint32_t vcpus) {
     AppendValue(content, LocalApic{.processor = id, .apic_id = id});
   }
   AppendValue(content, IoApic{});
-  AppendValue(content, SourceOverride{.irq = 0, .gsi = kPitGsi, .flags = kBusDefault});
   AppendValue(content, SourceOverride{.irq = static_cast<uint8_t>(layout::kSciIrq),
                                       .gsi = layout::kSciIrq,
                                       .flags = kActiveHighLevel});
