@@ -46,13 +46,15 @@ class DaemonTest : public ::testing::Test {
     }
     if (root_.empty()) return;
     // The helper of a killed agent ends by itself; it must not miss its directory before that.
-    if (std::filesystem::exists(root_ + "/state")) EXPECT_OK(LockAfterwards());
+    if (std::filesystem::exists(root_ + "/state")) {
+      EXPECT_OK(LockAfterwards());
+    }
     std::filesystem::remove_all(root_);
   }
 
   // Starts an agent whose log is `name`.log, as `uid`.
   pid_t Start(const std::string& name, uid_t uid = 0) {
-    const std::vector<std::string> words = {Absolute("agent/daemon/drover-agent"),
+    const std::vector<std::string> words = {program_,
                                             "--state-dir=" + root_ + "/state",
                                             "--listen=" + root_ + "/run/" + name + ".sock",
                                             "--metrics-listen=127.0.0.1:0",

@@ -1,12 +1,16 @@
 #include "agent/metrics/metrics_server.h"
 
 #include <arpa/inet.h>
+#include <sys/socket.h>
 
+#include <chrono>
 #include <exception>
+#include <future>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/status.h"
 
 namespace drover {
@@ -27,6 +31,15 @@ bool IsPort(const std::string& text) {
   uint32_t port = 0;
   return !text.empty() && absl::ascii_isdigit(text[0]) && absl::SimpleAtoi(text, &port) &&
          port <= 65535;
+}
+
+// Makes a connection to this host's `port`, and closes it.
+void Touch(int port) {
+  const Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  struct sockaddr_in address = {.sin_family = AF_INET,
+                                .sin_port = htons(static_cast<uint16_t>(port)),
+                                .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  (void)connect(socket.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof(address));
 }
 
 }  // namespace
@@ -55,6 +68,14 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address,
                                                ": is the port in use? (", error.what(), ")"));
   }
+}
+
+// civetweb looks for its end every two seconds, or when a connection comes.
+MetricsServer::~MetricsServer() {
+  const int own_port = port();
+  std::future<void> ended = std::async(std::launch::async, [this] { exposer_.reset(); });
+  while (ended.wait_for(std::chrono::milliseconds(10)) != std::future_status::ready)
+    Touch(own_port);
 }
 
 int MetricsServer::port() const { return exposer_->GetListeningPorts().front(); }

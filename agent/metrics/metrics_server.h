@@ -22,6 +22,8 @@ class MetricsServer {
       const std::string& address,
       std::vector<std::shared_ptr<prometheus::Collectable>> collectables);
 
+  ~MetricsServer();
+
   int port() const;
 
  private:
@@ -30,7 +32,7 @@ class MetricsServer {
       : collectables_(std::move(collectables)), exposer_(std::move(exposer)) {}
 
   const std::vector<std::shared_ptr<prometheus::Collectable>> collectables_;
-  const std::unique_ptr<prometheus::Exposer> exposer_;  // ends before what it collects
+  std::unique_ptr<prometheus::Exposer> exposer_;  // ends before what it collects
 };
 
 // OK for "ADDRESS:PORT" with a literal IPv4 or bracketed IPv6 address, or ":PORT" alone for every
