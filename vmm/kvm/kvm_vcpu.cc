@@ -76,8 +76,9 @@ absl::StatusOr<std::unique_ptr<Vcpu>> KvmVcpu::Create(std::shared_ptr<KvmMachine
 //   was stored before the exchange, which sees it.
 // - None is doubled: only the exchange makes Run return InterruptedExit, and it takes kicked_ away.
 //   A signal or an immediate_exit that comes after it is met by kicked_ == false: KVM_RUN again.
-// A kick that meets another exit stays pending for the next Run, whose KVM_RUN completes that
-// exit's I/O before it returns EINTR.
+// - Signals do not pile up: one for each time that kicked_ becomes true, and then a Run has
+// returned. A kick that meets another exit stays pending for the next Run, whose KVM_RUN completes
+// that exit's I/O before it returns EINTR.
 absl::StatusOr<VcpuExit> KvmVcpu::Run() {
   if (held_exit_) return *std::exchange(held_exit_, std::nullopt);
   UnblockKickSignal();
@@ -99,7 +100,7 @@ bool KvmVcpu::TakeKick() {
 }
 
 void KvmVcpu::Kick() {
-  kicked_.store(true);
+  if (kicked_.exchange(true)) return;  // the Run that takes that kick takes this one too
   immediate_exit().store(1);
   const pid_t runner = runner_.load();
   if (runner == ThisThread())
