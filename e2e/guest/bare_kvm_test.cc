@@ -11,6 +11,7 @@ namespace drover {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class BareKvmTest : public ::testing::Test {
@@ -139,6 +140,10 @@ TEST_F(BareKvmTest, StartsParksAndWakesOtherCpus) {
   EXPECT_EQ(run.exit_code, 0);
 }
 
+TEST_F(BareKvmTest, StartsTheSecondOfTwoCpus) {
+  EXPECT_EQ(Run("'cpus start count=2' poweroff", "--cpus 2").Number("ok cpus", "online"), 2u);
+}
+
 TEST_F(BareKvmTest, SaysWhenACpuDoesNotCome) {
   EXPECT_NE(Run("'cpus start count=2' poweroff").Line("error cpus only 1 came online"), "");
 }
@@ -161,6 +166,65 @@ TEST_F(BareKvmTest, NeedsNoInterruptControllerAndNoTimer) {
   EXPECT_NE(run.Line("ok echo alone"), "") << run.output;
   EXPECT_NE(run.Line("error timer there is no local APIC"), "");
   EXPECT_EQ(run.exit_code, 4) << run.output;
+}
+
+constexpr char kNoSvm[] = "error nested this processor has no SVM";
+
+TEST_F(BareKvmTest, SaysThatThereIsNoSvm) {
+  const ConsoleRun run = Run("nested 'nested start' 'nested stop' 'nested hold' poweroff");
+  if (run.Line("ok nested") != "") GTEST_SKIP() << "there is SVM here";
+  EXPECT_THAT(run.output, HasSubstr(std::string("guest\n") + kNoSvm + "\n" + kNoSvm + "\n" +
+                                    kNoSvm + "\n" + kNoSvm + "\nok poweroff"));
+}
+
+class NestedGuestTest : public BareKvmTest {
+ protected:
+  void SetUp() override {
+    BareKvmTest::SetUp();
+    if (IsSkipped()) return;
+    if (Run("nested poweroff").Line(kNoSvm) != "") GTEST_SKIP() << "no SVM for guests on this KVM";
+  }
+};
+
+TEST_F(NestedGuestTest, CountsInTheBackground) {
+  for (const std::string shadow : {"", " shadow"}) {
+    const ConsoleRun run =
+        Run("'nested start" + shadow + " turns=1000' 'sleep ms=500' 'nested stop' nested poweroff");
+    EXPECT_NE(run.Line("ok nested count=0 exits=0 interrupts=0 running=1"), "") << run.output;
+    EXPECT_THAT(run.output, ::testing::ContainsRegex("count=[1-9][0-9]*000 exits=[1-9]"));
+    EXPECT_THAT(run.output, HasSubstr(" running=0 mode=" +
+                                      std::string(shadow.empty() ? "nested-paging" : "shadow")));
+    EXPECT_THAT(run.output, Not(HasSubstr("error"))) << run.output;
+    EXPECT_EQ(run.exit_code, 0);
+  }
+}
+
+TEST_F(NestedGuestTest, IsTakenOutByInterruptsOnly) {
+  const ConsoleRun run =
+      Run("'nested start turns=0' 'timer lapic' 'nested start turns=0' 'sleep ms=500' 'nested "
+          "stop' 'timer off' poweroff");
+  EXPECT_NE(run.Line("error nested turns=0 on vCPU 0 needs a timer"), "") << run.output;
+  EXPECT_GT(run.Number("ok timer on=0", "interrupts"), 5u) << run.output;
+  EXPECT_THAT(run.output, HasSubstr(" running=0 ")) << run.output;
+}
+
+TEST_F(NestedGuestTest, RunsOnAnotherCpu) {
+  const ConsoleRun run = Run(
+      "'nested start cpu=1' 'cpus start count=2' 'nested start cpu=1 turns=0' 'nested hold' 'sleep "
+      "ms=300' nested 'nested stop' 'nested hold cpu=1' 'nested stop' poweroff",
+      "--cpus 2");
+  EXPECT_NE(run.Line("error nested that vCPU is not online"), "") << run.output;
+  EXPECT_NE(run.Line("error nested it runs already"), "") << run.output;
+  EXPECT_THAT(run.output, HasSubstr(" running=0 mode=nested-paging cpu=1 turns=0\n"));
+  EXPECT_THAT(run.output, HasSubstr(" running=0 mode=hold cpu=1 "));
+}
+
+TEST_F(NestedGuestTest, HoldsAnInterruptWhileGifIsClear) {
+  const ConsoleRun run =
+      Run("'timer lapic' 'nested hold' 'sleep ms=500' 'timer off' 'nested' 'nested stop' poweroff");
+  EXPECT_LT(run.Number("ok timer on=0", "interrupts"), 5u) << run.output;
+  EXPECT_THAT(run.output, HasSubstr(" running=0 mode=hold ")) << run.output;
+  EXPECT_THAT(run.output, Not(HasSubstr("error"))) << run.output;
 }
 
 TEST_F(BareKvmTest, RefusesWhatIsNoGuest) {

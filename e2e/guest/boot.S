@@ -54,7 +54,8 @@ long_mode:
 enter_ring_3:                           // %rcx = entry, %rdx = stack, %rdi = its argument
         pushq   $kUserData
         pushq   %rdx
-        pushq   $2                      // RFLAGS with interrupts off
+        pushq   $0x3002                 // RFLAGS: interrupts off, IOPL 3 (QEMU's TCG looks at no I/O bitmap of a
+                                        // TSS that is marked busy, as KVM_SET_SREGS has it)
         pushq   $kUserCode
         pushq   %rcx
         iretq
@@ -109,7 +110,7 @@ ap_64:
         jmp     enter_ring_3
 
         .section .text.ring0, "ax"
-        .globl ring0_call, exception_stubs, irq_timer, irq_wake, irq_spurious
+        .globl ring0_call, exception_stubs, irq_timer, irq_wake, irq_held, irq_spurious
 
 // uint64_t ring0_call(function, a, b), from ring 3: the ud2 is the call, as syscall and int n do not reach
 // ring 0 on every host. Result in %rax. Clobbers what a function call does.
@@ -163,7 +164,7 @@ fault:                                  // kept for guest_fault(), which says so
         .p2align 3
 ring0_calls:                            // in the order of Ring0Function in ring0.h
         .quad   call_interrupts_on, call_interrupts_off, call_halt, call_halt_while
-        .quad   call_cpuid, call_write_msr, call_drop_idt
+        .quad   call_cpuid, call_write_msr, call_drop_idt, call_vmrun, call_clear_gif, call_set_gif
 
         .section .text.ring0, "ax"
 call_interrupts_on:
@@ -203,9 +204,93 @@ call_write_msr:                         // MSR a = b
 call_drop_idt:                          // the next exception is a triple fault
         lidt    no_idtr
         iretq
+call_vmrun:                             // (NestedRegisters* a): once into the nested guest and out again
+        pushq   %rbx
+        pushq   %rbp
+        pushq   %r12
+        pushq   %r13
+        pushq   %r14
+        pushq   %r15
+        pushq   %rsi
+        movq    kNestedVmcb(%rsi), %rax
+        clgi                            // with STI: interrupts leave the nested guest, and come after it
+        movq    kNestedRcx(%rsi), %rcx
+        movq    kNestedRegister(0)(%rsi), %rbx
+        movq    kNestedRegister(1)(%rsi), %rdx
+        movq    kNestedRegister(3)(%rsi), %rdi
+        movq    kNestedRegister(4)(%rsi), %rbp
+        movq    kNestedRegister(5)(%rsi), %r8
+        movq    kNestedRegister(6)(%rsi), %r9
+        movq    kNestedRegister(7)(%rsi), %r10
+        movq    kNestedRegister(8)(%rsi), %r11
+        movq    kNestedRegister(9)(%rsi), %r12
+        movq    kNestedRegister(10)(%rsi), %r13
+        movq    kNestedRegister(11)(%rsi), %r14
+        movq    kNestedRegister(12)(%rsi), %r15
+        movq    kNestedRegister(2)(%rsi), %rsi
+        sti
+        vmrun
+        cli
+        xchgq   %rsi, (%rsp)
+        movq    %rcx, kNestedRcx(%rsi)
+        movq    %rbx, kNestedRegister(0)(%rsi)
+        movq    %rdx, kNestedRegister(1)(%rsi)
+        movq    %rdi, kNestedRegister(3)(%rsi)
+        movq    %rbp, kNestedRegister(4)(%rsi)
+        movq    %r8, kNestedRegister(5)(%rsi)
+        movq    %r9, kNestedRegister(6)(%rsi)
+        movq    %r10, kNestedRegister(7)(%rsi)
+        movq    %r11, kNestedRegister(8)(%rsi)
+        movq    %r12, kNestedRegister(9)(%rsi)
+        movq    %r13, kNestedRegister(10)(%rsi)
+        movq    %r14, kNestedRegister(11)(%rsi)
+        movq    %r15, kNestedRegister(12)(%rsi)
+        popq    kNestedRegister(2)(%rsi)
+        popq    %r15
+        popq    %r14
+        popq    %r13
+        popq    %r12
+        popq    %rbp
+        popq    %rbx
+call_set_gif:
+        stgi
+        iretq
+call_clear_gif:
+        clgi
+        iretq
+
+// The nested guest, in 64-bit ring 0 of its own. Before each incq of its count, register i of
+// kNestedRegister went up by kNestedStep(i) and the word at %gs:0 by one: at any moment each is
+// that of the count in %rax or one step further. %rcx: turns to the next exit.
+        .globl  nested_guest, nested_guest_exit, nested_guest_end
+nested_guest:
+        leaq    kNestedStep(0)(%rbx), %rbx
+        leaq    kNestedStep(1)(%rdx), %rdx
+        leaq    kNestedStep(2)(%rsi), %rsi
+        leaq    kNestedStep(3)(%rdi), %rdi
+        leaq    kNestedStep(4)(%rbp), %rbp
+        leaq    kNestedStep(5)(%r8), %r8
+        leaq    kNestedStep(6)(%r9), %r9
+        leaq    kNestedStep(7)(%r10), %r10
+        leaq    kNestedStep(8)(%r11), %r11
+        leaq    kNestedStep(9)(%r12), %r12
+        leaq    kNestedStep(10)(%r13), %r13
+        leaq    kNestedStep(11)(%r14), %r14
+        leaq    kNestedStep(12)(%r15), %r15
+        incq    %gs:0
+        incq    %rax
+        decq    %rcx
+        jnz     nested_guest
+nested_guest_exit:
+        vmmcall
+        jmp     nested_guest
+nested_guest_end:
 
 irq_timer:
         incq    timer_interrupts
+        jmp     end_of_interrupt
+irq_held:
+        incq    held_interrupts
         jmp     end_of_interrupt
 irq_wake:
         incq    wake_interrupts
@@ -256,6 +341,13 @@ page_directory_pointers:
 page_directories:
         .skip   4096 * kMaxGigabytes
 idt:    .skip   4096
+        .globl  nested_vmcb, nested_host_save, nested_map
+nested_vmcb:
+        .skip   4096
+nested_host_save:
+        .skip   4096
+nested_map:
+        .skip   4096 * 3
 gdt:    .skip   kFirstTask + 16 * kMaxCpus
         .p2align 7
 boot_task:

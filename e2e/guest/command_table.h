@@ -19,6 +19,9 @@ void Gap(Arguments& arguments);
 void Idle(Arguments& arguments);
 void Sleep(Arguments& arguments);
 
+// nested_command.cc
+void NestedCommand(Arguments& arguments);
+
 // end_commands.cc: the VM ends, or vCPU 0 no longer answers. An answer is printed before.
 void Halt(Arguments& arguments);
 void PowerOff(Arguments& arguments);

@@ -72,6 +72,7 @@ constexpr struct {
     {"gap", Gap},
     {"poke", Poke},
     {"cpus", Cpus},
+    {"nested", NestedCommand},
     {"idle", Idle},
     {"sleep", Sleep},
     {"halt", Halt},

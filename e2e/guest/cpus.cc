@@ -4,6 +4,7 @@
 #include "e2e/guest/clock.h"
 #include "e2e/guest/console.h"
 #include "e2e/guest/interrupts.h"
+#include "e2e/guest/nested.h"
 #include "e2e/guest/selectors.h"
 
 extern "C" {
@@ -101,6 +102,8 @@ uint32_t CpusSeen() {
 
 uint32_t CpusOnline() { return cpus_online; }
 
+uint32_t CpuApicId(uint32_t index) { return Area(index).apic_id; }
+
 bool StartCpus(uint32_t total) {
   LookForCpus();
   if (total == 0) total = cpus_seen;
@@ -145,7 +148,7 @@ void secondary_main(uint32_t index) {
   for (;;) {
     area.gap.Sample();
     Store(area.loops, area.loops + 1);
-    if (!Load(park_requested)) continue;
+    if (nested.Step(index) || !Load(park_requested)) continue;
     Store(area.parked, 1u);
     Ring0(Ring0Function::kHaltWhile, reinterpret_cast<uint64_t>(&park_requested), 1);
     area.gap.Forgive();

@@ -12,6 +12,9 @@ uint32_t CpusSeen();
 // vCPUs that run the guest's code, this one included.
 uint32_t CpusOnline();
 
+// The local APIC's id of a vCPU that is online, but not the first.
+uint32_t CpuApicId(uint32_t index);
+
 // Starts vCPUs until `total` are online (0: all that the MADT names). Without MADT their APIC ids
 // are taken to be 1, 2, ... Returns false if one did not come within a second or so.
 bool StartCpus(uint32_t total);

@@ -5,10 +5,11 @@
 #include "e2e/guest/selectors.h"
 
 extern "C" {
-extern char exception_stubs[], irq_timer[], irq_wake[], irq_spurious[];
+extern char exception_stubs[], irq_timer[], irq_wake[], irq_held[], irq_spurious[];
 extern uint64_t idt[512];
 uint64_t timer_interrupts;
 uint64_t wake_interrupts;
+uint64_t held_interrupts;
 uint32_t wake_pending;
 }
 
@@ -17,6 +18,7 @@ namespace {
 
 constexpr uint8_t kTimerVector = 0x40;
 constexpr uint8_t kWakeVector = 0x41;
+constexpr uint8_t kHeldVector = 0x42;
 constexpr uint8_t kSpuriousVector = 0xff;
 constexpr uint32_t kMasked = 1 << 16;
 constexpr uint32_t kPeriodic = 1 << 17;
@@ -77,6 +79,7 @@ void FillInterruptTable() {
   for (uint32_t i = 0; i < 32; i++) SetGate(i, exception_stubs + 16 * i);
   SetGate(kTimerVector, irq_timer);
   SetGate(kWakeVector, irq_wake);
+  SetGate(kHeldVector, irq_held);
   SetGate(kSpuriousVector, irq_spurious);
 }
 
@@ -125,10 +128,15 @@ void StartLapicCount() {
 
 uint32_t LapicCount() { return 0xffffffff - Lapic(kCurrentCount); }
 
-void SendInit(uint32_t apic_id) { Command(apic_id, 0x4500); }
+void SendInit(uint32_t apic_id) {
+  Lapic(kSpurious) = 0x100 | kSpuriousVector;  // KVM looks anew which vCPU has which id
+  Command(apic_id, 0x4500);
+}
 
 void SendStartup(uint32_t apic_id) { Command(apic_id, 0x4600 | kTrampoline >> 12); }
 
 void SendWake(uint32_t apic_id) { Command(apic_id, 0x4000 | kWakeVector); }
+
+void SendHeldToSelf() { Command(LapicId(), 0x4000 | kHeldVector); }
 
 }  // namespace guest

@@ -9,6 +9,7 @@ extern "C" {
 // Written by the handlers in boot.S.
 extern uint64_t timer_interrupts;
 extern uint64_t wake_interrupts;
+extern uint64_t held_interrupts;
 extern uint32_t wake_pending;
 }
 
@@ -42,6 +43,9 @@ uint32_t LapicCount();
 void SendInit(uint32_t apic_id);
 void SendStartup(uint32_t apic_id);
 void SendWake(uint32_t apic_id);
+
+// An interrupt to this vCPU itself, counted in held_interrupts.
+void SendHeldToSelf();
 
 }  // namespace guest
 

@@ -7,6 +7,7 @@
 #include "e2e/guest/commands.h"
 #include "e2e/guest/console.h"
 #include "e2e/guest/interrupts.h"
+#include "e2e/guest/nested.h"
 #include "e2e/guest/touch.h"
 
 extern "C" {
@@ -96,7 +97,7 @@ bool Asleep(uint64_t now) {
 
 // A wait in hlt for the next interrupt, if no background work needs the vCPU without one.
 void WaitForInterrupt() {
-  if (!background.idle_halt || toucher.running()) return;
+  if (!background.idle_halt || toucher.running() || nested.RunsOn(0)) return;
   const bool needs_time = background.tick_cycles != 0 || background.sleep_until != 0;
   if (needs_time && !background.timer_on) return;
   Ring0(Ring0Function::kHaltWhile, reinterpret_cast<uint64_t>(&wake_pending), 0);
@@ -109,6 +110,7 @@ class MainLoop {
   void Turn() {
     const uint64_t now = gap_meter.Sample();
     toucher.Step();
+    nested.Step(0);
     PrintDueTick(now);
     if (Asleep(now)) return WaitForInterrupt();
     if (!boot_done_) return RunBootCommand();

@@ -15,6 +15,9 @@ enum class Ring0Function : uint64_t {
   kCpuid,      // (CpuidRegisters* a): ring 0 sees the VMM's CPUID, ring 3 on some hosts the host's
   kWriteMsr,   // (a = number, b = value)
   kDropIdt,    // the next exception is a triple fault
+  kVmrun,      // (NestedRegisters* a): runs the nested guest to its next exit
+  kClearGif,   // SVM's global interrupt flag
+  kSetGif,
 };
 
 extern "C" uint64_t ring0_call(Ring0Function function, uint64_t a, uint64_t b);

@@ -24,6 +24,14 @@
 // read.
 #define kTrampoline 0x8000
 
-#define kCallCount 7
+#define kCallCount 10
+
+// NestedRegisters (nested.h): the VMCB's address, %rcx, and the nested guest's registers %rbx,
+// %rdx, %rsi, %rdi, %rbp, %r8 to %r15, each of which goes up by its own step.
+#define kNestedVmcb 0
+#define kNestedRcx 8
+#define kNestedRegister(i) (16 + 8 * (i))
+#define kNestedStep(i) (2 * (i) + 3)
+#define kNestedRegisterCount 13
 
 #endif  // E2E_GUEST_SELECTORS_H_
