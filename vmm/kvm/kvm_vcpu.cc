@@ -67,9 +67,9 @@ absl::StatusOr<std::unique_ptr<Vcpu>> KvmVcpu::Create(std::shared_ptr<KvmMachine
       new KvmVcpu(std::move(machine), id, vcpu_count, std::move(fd), std::move(run)));
 }
 
-// How kicks and runs meet. A kicker stores kicked_, then immediate_exit, then reads runner_ and
-// signals it. The runner stores runner_ before KVM_RUN, and after EINTR clears immediate_exit, then
-// exchanges kicked_. All are sequentially consistent.
+// How kicks and runs meet. A kicker sets kicked_; the first to do so stores immediate_exit, then
+// reads runner_ and signals it. The runner stores runner_ before KVM_RUN, and after EINTR clears
+// immediate_exit, then exchanges kicked_. All are sequentially consistent.
 // - None is lost: if the kicker read runner_ == 0, the runner's store of it comes later, so its
 //   KVM_RUN sees immediate_exit. Otherwise the signal makes KVM_RUN return, or is pending when it
 //   enters the guest. If the runner's clearing overwrote the kicker's immediate_exit, then kicked_
