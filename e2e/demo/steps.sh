@@ -6,8 +6,9 @@
 set -eu
 GUEST=$1
 WORK=$(mktemp -d /tmp/drover-demo.XXXXXX)
+chmod 755 "$WORK"
 NAME=$(basename "$WORK" | tr 'A-Z.' 'a-z-')
-export DROVER_ADDRESS="unix:$WORK/agent.sock"
+export DROVER_ADDRESS="unix:$WORK/run/agent.sock"
 PATH="$BIN:$PATH"
 METRICS=127.0.0.1:9464
 agent=
@@ -26,8 +27,8 @@ step_text() {
 }
 
 start_agent() {
-  show "drover-agent --state-dir=$WORK/state --listen=$WORK/agent.sock --image-dir=$IMAGES &"
-  drover-agent --state-dir="$WORK/state" --listen="$WORK/agent.sock" --image-dir="$IMAGES" \
+  show "drover-agent --state-dir=$WORK/state --listen=$WORK/run/agent.sock --image-dir=$IMAGES &"
+  drover-agent --state-dir="$WORK/state" --listen="$WORK/run/agent.sock" --image-dir="$IMAGES" \
     --cgroup-parent="$NAME" --metrics-listen="$METRICS" >>"$WORK/agent.log" 2>&1 &
   agent=$!
   tries=0

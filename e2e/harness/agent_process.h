@@ -25,7 +25,7 @@ class AgentHome {
   const std::string& root() const { return root_; }
   std::string state_dir() const { return root_ + "/state"; }
   std::string image_dir() const { return root_ + "/images"; }
-  std::string socket() const { return root_ + "/agent.sock"; }
+  std::string socket() const { return root_ + "/run/agent.sock"; }
   std::string log() const { return root_ + "/agent.log"; }
   // Below each controller's root, or the cgroup root: this home's workers only.
   std::string cgroup_parent() const;

@@ -126,7 +126,8 @@ std::string Reason(const grpc::Status& status) {
 
 std::vector<std::string> Fields(const grpc::Status& status) {
   std::vector<std::string> fields;
-  for (const auto& violation : Detail<google::rpc::BadRequest>(status).field_violations())
+  const auto details = Detail<google::rpc::BadRequest>(status);
+  for (const auto& violation : details.field_violations())
     fields.push_back(violation.field());
   return fields;
 }

@@ -10,14 +10,15 @@ if [ "$(id -u)" -ne 0 ] || [ ! -r /dev/kvm ]; then
   exit 0
 fi
 root=$(mktemp -d /tmp/dgc.XXXXXX)
+chmod 755 "$root"
 mkdir "$root/images"
 cp e2e/guest/guest.elf "$root/images/guest"
-agent/daemon/drover-agent --state-dir="$root/state" --listen="$root/agent.sock" --image-dir="$root/images" \
+agent/daemon/drover-agent --state-dir="$root/state" --listen="$root/run/agent.sock" --image-dir="$root/images" \
   --cgroup-parent="drover-$(basename "$root")" --helper="$PWD/agent/helper/drover-helper" \
   --worker="$PWD/vmm/worker/drover-vmm" --metrics-listen= >"$root/agent.log" 2>&1 &
 agent=$!
 
-call() { grpcurl -plaintext -unix -d "$2" "$root/agent.sock" "$1"; }
+call() { grpcurl -plaintext -unix -d "$2" "$root/run/agent.sock" "$1"; }
 finish() {
   status=$?
   call drover.v1.VmService/DeleteVm '{"vmId": "curl", "force": true, "allowMissing": true}' >/dev/null 2>&1 || true
@@ -42,12 +43,12 @@ for _ in $(seq 600); do
   sleep 0.1
 done
 
-services=$(grpcurl -plaintext -unix "$root/agent.sock" list)
+services=$(grpcurl -plaintext -unix "$root/run/agent.sock" list)
 expect drover.v1.VmService "$services"
 expect drover.v1.HostService "$services"
 expect grpc.health.v1.Health "$services"
 expect 'rpcCreateVm(.drover.v1.CreateVmRequest)returns(.drover.v1.Vm)' \
-  "$(grpcurl -plaintext -unix "$root/agent.sock" describe drover.v1.VmService)"
+  "$(grpcurl -plaintext -unix "$root/run/agent.sock" describe drover.v1.VmService)"
 expect '"kind":"kvm"' "$(call drover.v1.HostService/GetHost '{}')"
 
 spec="{\"vmId\": \"curl\", \"vm\": {\"spec\": {\"vcpus\": 1, \"memoryMib\": 64,
@@ -58,11 +59,11 @@ expect '"id":"curl"' "$(call drover.v1.VmService/ListVms '{}')"
 expect '"state":"VM_STATE_PAUSED"' "$(call drover.v1.VmService/PauseVm '{"vmId": "curl"}')"
 expect '"state":"VM_STATE_RUNNING"' "$(call drover.v1.VmService/ResumeVm '{"vmId": "curl"}')"
 expect '"bootCount":2' "$(call drover.v1.VmService/RebootVm '{"vmId": "curl"}')"
-console=$(grpcurl -plaintext -unix -max-time 5 -d '{"vmId": "curl"}' "$root/agent.sock" \
+console=$(grpcurl -plaintext -unix -max-time 5 -d '{"vmId": "curl"}' "$root/run/agent.sock" \
   drover.v1.VmService/StreamConsole 2>/dev/null || true)
 expect '"output":' "$console"
 # An error with its details.
-error=$(grpcurl -plaintext -unix -format-error -d '{"vmId": "curl"}' "$root/agent.sock" \
+error=$(grpcurl -plaintext -unix -format-error -d '{"vmId": "curl"}' "$root/run/agent.sock" \
   drover.v1.VmService/ResumeVm 2>&1 || true)
 expect WRONG_STATE "$error"
 expect FailedPrecondition "$error$(call drover.v1.VmService/ResumeVm '{"vmId": "curl"}' 2>&1 || true)"

@@ -119,7 +119,7 @@ TEST_F(LifecycleTest, StopIsForcedWhenTheGuestDoesNotListen) {
   StartVm("deaf");
   const v1::Vm stopped = Stop("deaf", /*force=*/false, /*grace_seconds=*/1);
   EXPECT_EQ(stopped.state(), v1::VM_STATE_STOPPED);
-  EXPECT_EQ(stopped.state_reason(), "STOP_FORCED");
+  EXPECT_EQ(stopped.state_reason(), "STOP_REQUESTED");
   StartVm("deaf");
   EXPECT_EQ(Stop("deaf", /*force=*/true).state(), v1::VM_STATE_STOPPED);
 }

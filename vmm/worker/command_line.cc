@@ -107,8 +107,14 @@ absl::Status RunWorker() {
                WithReason(hypervisor.status(), "KVM_UNUSABLE"), loop.get(), policies);
 }
 
+// In a jail /dev/kvm comes as a descriptor, as for a worker; on a shell's command line by its path.
+absl::StatusOr<Fd> KvmForProbe() {
+  if (fcntl(kKvmFd, F_GETFD) >= 0) return Fd(kKvmFd);
+  return OpenFile("/dev/kvm", O_RDWR);
+}
+
 absl::Status Probe() {
-  ASSIGN_OR_RETURN(Fd kvm, OpenFile("/dev/kvm", O_RDWR));
+  ASSIGN_OR_RETURN(Fd kvm, KvmForProbe());
   ASSIGN_OR_RETURN(const std::unique_ptr<KvmHypervisor> hypervisor,
                    KvmHypervisor::Create(std::move(kvm)));
   std::string text;
