@@ -166,7 +166,11 @@ std::optional<int> RunWithoutCommand(const std::vector<std::string>& args, CliIo
 }  // namespace
 
 AgentConnection::AgentConnection(const std::string& address) : address_(address) {
-  const auto channel = grpc::CreateChannel(address, grpc::InsecureChannelCredentials());
+  // gRPC 1.51's bandwidth probe can stall a stream that is busy both ways for 10 s.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   vms_ = v1::VmService::NewStub(channel);
   host_ = v1::HostService::NewStub(channel);
 }

@@ -20,7 +20,8 @@ namespace {
 constexpr int kMaxReceiveBytes = 1 << 20;
 constexpr int kMaxConcurrentStreams = 128;  // a connection
 constexpr size_t kMaxMemoryBytes = 256 << 20;
-constexpr int kMaxThreads = 1024;  // a call in progress occupies one
+constexpr int kMaxThreads = 1024;              // a call in progress occupies one
+constexpr int kStreamWindowBytes = 256 << 10;  // more than the largest console input
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kKeepaliveMs = 120'000;
 
@@ -50,6 +51,10 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams);
   // Otherwise two agents would share one port without noticing.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // gRPC 1.51's bandwidth probe can stall a stream that is busy both ways for 10 s, on either side
+  // that has it; without it the window must hold a whole console input.
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // Schedulers ping idle connections; gRPC's own defaults would disconnect them.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               kMinPingIntervalMs);

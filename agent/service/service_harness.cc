@@ -58,7 +58,9 @@ ServiceHarness::~ServiceHarness() {
 }
 
 std::shared_ptr<grpc::Channel> ServiceHarness::NewChannel() const {
-  return grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
+  grpc::ChannelArguments arguments;  // as agent/cli has them
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  return grpc::CreateCustomChannel(address(), grpc::InsecureChannelCredentials(), arguments);
 }
 
 void ServiceHarness::Open() {
