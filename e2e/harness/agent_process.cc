@@ -39,6 +39,7 @@ bool Serving(grpc::Channel& channel) {
   const auto stub = grpc::health::v1::Health::NewStub(
       std::shared_ptr<grpc::ChannelInterface>(&channel, [](grpc::ChannelInterface*) {}));
   grpc::ClientContext context;
+  context.set_wait_for_ready(true);  // and polls meanwhile: an idle client notices nothing for 5 s
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(2));
   grpc::health::v1::HealthCheckResponse response;
   return stub->Check(&context, {}, &response).ok() &&
@@ -153,6 +154,7 @@ void AgentProcess::Kill() {
 }
 
 int AgentProcess::Terminate() {
+  channel_.reset();  // an idle connection that nobody polls would hold up the agent's end
   kill(pid_, SIGTERM);
   return Wait();
 }

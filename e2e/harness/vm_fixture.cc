@@ -37,6 +37,8 @@ void VmFixture::TearDown() {
     vms_->ListVms(&context, {}, &all);
     for (const v1::Vm& vm : all.vms()) ForceDelete(vm.id());
   }
+  vms_.reset();
+  host_.reset();
   agent_.reset();
   if (HasFailure())
     std::cerr << ReadSmallFile(home_.log().c_str()).value_or("(no agent log)") << std::flush;

@@ -58,7 +58,7 @@ expect '"state":"VM_STATE_RUNNING"' "$(call drover.v1.VmService/StartVm '{"vmId"
 expect '"id":"curl"' "$(call drover.v1.VmService/ListVms '{}')"
 expect '"state":"VM_STATE_PAUSED"' "$(call drover.v1.VmService/PauseVm '{"vmId": "curl"}')"
 expect '"state":"VM_STATE_RUNNING"' "$(call drover.v1.VmService/ResumeVm '{"vmId": "curl"}')"
-expect '"bootCount":2' "$(call drover.v1.VmService/RebootVm '{"vmId": "curl"}')"
+expect '"boot_count":2' "$(call drover.v1.VmService/RebootVm '{"vmId": "curl"}')"
 console=$(grpcurl -plaintext -unix -max-time 5 -d '{"vmId": "curl"}' "$root/run/agent.sock" \
   drover.v1.VmService/StreamConsole 2>/dev/null || true)
 expect '"output":' "$console"

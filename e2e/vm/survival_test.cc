@@ -129,8 +129,9 @@ TEST_F(SurvivalTest, ADirectoryThatNobodyNamesIsCleared) {
 }
 
 TEST_F(SurvivalTest, ASecondAgentOnTheSameStateIsRefused) {
-  const auto second = AgentProcess::Start(home_);
-  EXPECT_THAT(second, StatusIs(absl::StatusCode::kInternal, HasSubstr("agent.lock")));
+  const AgentHome other;
+  const auto second = AgentProcess::Start(other, {"--state-dir=" + home_.state_dir()});
+  EXPECT_THAT(second, StatusIs(absl::StatusCode::kInternal, HasSubstr("is in use by")));
   CreateGuest("fine");
   EXPECT_EQ(StartVm("fine").state(), v1::VM_STATE_RUNNING);
 }

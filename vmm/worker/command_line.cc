@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -75,7 +76,8 @@ void PrepareProcess() {
 absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hypervisor_status,
                    EventLoop* loop, const Policies& policies) {
   const Fd log = std::move(launch.log);
-  SetLogDescriptor(log.get());
+  // The descriptor of before leads to the helper's log, which is no business of a VM's worker.
+  if (dup2(log.get(), STDERR_FILENO) < 0) return PosixStatus(errno, "dup2", "of the log");
   const SystemClock clock;
   ASSIGN_OR_RETURN(
       const std::unique_ptr<Worker> worker,
@@ -90,7 +92,6 @@ absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hyperviso
   loop->Run();
   Log(LogLevel::kInfo, "worker ends",
       {{"state", MachineStateName(worker->status().state)}, {"reason", worker->status().reason}});
-  SetLogDescriptor(STDERR_FILENO);
   return absl::OkStatus();
 }
 

@@ -119,6 +119,7 @@ Rules SetupRules() {
       {SYS_memfd_create},
       {SYS_ftruncate},
       {SYS_fcntl, {OneOf(1, {F_ADD_SEALS, F_DUPFD_CLOEXEC})}},
+      {SYS_dup2, {OneOf(1, {STDERR_FILENO})}},
       {SYS_eventfd2},
       {SYS_epoll_create1},
       {SYS_prctl, {OneOf(0, {PR_SET_NO_NEW_PRIVS})}},
