@@ -43,6 +43,8 @@ std::vector<Case> Cases() {
       {"write", SYS_write, {-1, 0, 0}, true, true, true},
       {"read", SYS_read, {-1, 0, 0}, true, true, true},
       {"futex", SYS_futex, {0, 1, 0}, true, true, true},
+      {"dup2 onto stderr", SYS_dup2, {-1, 2}, true, false, false},
+      {"dup2 elsewhere", SYS_dup2, {-1, 3}, false, false, false},
       {"mmap", SYS_mmap, {0, 4096, PROT_READ, kAnon, -1, 0}, true, true, true},
       {"mmap exec", SYS_mmap, {0, 4096, PROT_EXEC, kAnon, -1, 0}, false, false, false},
       {"mmap huge",
