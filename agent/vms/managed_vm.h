@@ -138,6 +138,7 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   // Of whoever has the turn.
   bool dirty_ = false;  // the record is not what the registry holds
   Limit retry_;
+  std::chrono::steady_clock::time_point retry_at_;  // no sooner is a silent worker tried again
   std::chrono::steady_clock::time_point joined_at_;
   std::chrono::steady_clock::time_point armed_until_;
   bool adopting_ = false;  // an earlier agent's worker, not resolved yet

@@ -30,6 +30,7 @@ void ManagedVm::KickAfter(Limit delay) {
 
 // Each time a little later.
 void ManagedVm::RetryLater() {
+  retry_at_ = std::chrono::steady_clock::now() + retry_;
   KickAfter(retry_);
   retry_ = std::min(2 * retry_, environment_->limits.last_retry);
 }
@@ -82,14 +83,15 @@ void ManagedVm::Reconcile() {
 void ManagedVm::ReconcileWorker() {
   if (instance_id().empty()) return;
   const auto session = this->session();
-  if (session == nullptr)
-    AdoptHeld();
-  else if (session->exited())
+  const bool early = std::chrono::steady_clock::now() < retry_at_;
+  if (session != nullptr && session->exited())
     FinishExit();
-  else if (!session->connected())
-    Rejoin(session.get());
-  else
+  else if (session != nullptr && session->connected())
     ApplyLatest();
+  else if (session != nullptr && !early)
+    Rejoin(session.get());
+  else if (!early)
+    AdoptHeld();
   EndIfDue();
   if (instance_id().empty())
     ReportAdoption(record().state_reason == kStartInterrupted ? AdoptionResult::kInterrupted

@@ -131,7 +131,7 @@ VmRecord ManagedVm::FinalRecord(const VmRecord& before,
                                              std::numeric_limits<int32_t>::max()));
     SetState(&next, end->state == ReportedState::kFailed ? VmState::kFailed : VmState::kStopped,
              end->reason, end->message);
-  } else if (overdue || before.deleting) {
+  } else if (overdue) {
     SetState(&next, VmState::kStopped, "STOP_FORCED",
              "the worker was killed: it did not end in time");
   } else if (before.state == VmState::kStarting) {
@@ -139,6 +139,7 @@ VmRecord ManagedVm::FinalRecord(const VmRecord& before,
   } else {
     SetState(&next, VmState::kFailed, "WORKER_DIED", kNoLastWords);
   }
+  if (before.deleting) SetState(&next, VmState::kStopping, "DELETE_REQUESTED", "");
   next.instance_id.clear();
   next.stop_deadline = 0;
   return next;
@@ -181,7 +182,9 @@ void ManagedVm::FinishExit(const GoneWorker* reaped) {
        {"state", VmStateName(final_record.state)},
        {"reason", final_record.state_reason},
        {"message", final_record.state_message}});
-  environment_->observer->OnExit(final_record.state, final_record.state_reason);
+  const bool failed = final_record.state == VmState::kFailed;
+  environment_->observer->OnExit(failed ? VmState::kFailed : VmState::kStopped,
+                                 final_record.state_reason);
 }
 
 absl::Status ManagedVm::Delete(const std::string& etag, bool force) {

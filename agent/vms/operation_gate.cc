@@ -4,12 +4,16 @@ namespace drover {
 
 std::optional<OperationGate::Hold> OperationGate::Acquire(
     std::chrono::steady_clock::time_point deadline) {
-  MutexLock lock(&mutex_);
-  while (busy_) {
-    if (!free_.WaitUntil(&mutex_, deadline) && busy_) return std::nullopt;
+  {
+    MutexLock lock(&mutex_);
+    ++waiting_;
+    while (busy_ && std::chrono::steady_clock::now() < deadline)
+      (void)free_.WaitUntil(&mutex_, deadline);
+    --waiting_;
+    if (busy_) return std::nullopt;
+    busy_ = true;
   }
-  busy_ = true;
-  return std::optional<Hold>(std::in_place, this);
+  return std::optional<Hold>(std::in_place, this, false);
 }
 
 void OperationGate::RunWhenFree(Task task) {
@@ -27,17 +31,17 @@ void OperationGate::RunWhenFree(Task task) {
 void OperationGate::Launch(Task task) {
   // The task, which keeps the gate's owner alive, must outlive the turn.
   const bool runs = run_([this, task = std::move(task)] {
-    const Hold hold(this);
+    const Hold hold(this, true);
     task();
   });
-  if (!runs) Release();
+  if (!runs) Release(true);
 }
 
-void OperationGate::Release() {
+void OperationGate::Release(bool task) {
   Task next;
   {
     MutexLock lock(&mutex_);
-    if (deferred_.empty()) {
+    if (deferred_.empty() || (task && waiting_ > 0)) {
       busy_ = false;
       free_.Signal();
       return;

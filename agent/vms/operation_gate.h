@@ -12,8 +12,8 @@
 namespace drover {
 
 // One operation at a time: callers wait for their turn, background tasks are put off until it is
-// free and then come first. Not a lock: whoever has it may block. Thread-safe; must outlive every
-// Hold and task.
+// free. After a caller's turn comes a task's, after a task's a caller's, so that neither starves
+// the other. Not a lock: whoever has it may block. Thread-safe; must outlive every Hold and task.
 class OperationGate {
  public:
   using Task = std::function<void()>;
@@ -25,15 +25,16 @@ class OperationGate {
   // The turn; it ends with the object. Move-only.
   class Hold {
    public:
-    explicit Hold(OperationGate* gate) : gate_(gate) {}
-    Hold(Hold&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)) {}
+    Hold(OperationGate* gate, bool task) : gate_(gate), task_(task) {}
+    Hold(Hold&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)), task_(other.task_) {}
     Hold& operator=(Hold&&) = delete;
     ~Hold() {
-      if (gate_ != nullptr) gate_->Release();
+      if (gate_ != nullptr) gate_->Release(task_);
     }
 
    private:
     OperationGate* gate_;
+    bool task_;
   };
 
   // Waits for the turn; nullopt when `deadline` comes first.
@@ -43,12 +44,13 @@ class OperationGate {
   void RunWhenFree(Task task);
 
  private:
-  void Release();
+  void Release(bool task);
   void Launch(Task task);
 
   const Run run_;
   Mutex mutex_;
   CondVar free_;
+  int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool busy_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<Task> deferred_ ABSL_GUARDED_BY(mutex_);
 };

@@ -104,7 +104,8 @@ void ExpectNothingLeaked(FakeHost* host) {
 }
 
 void ShortenLimits(FakeHost* host) {
-  host->limits.stop_call = host->limits.stop_exit = host->limits.kill_exit = seconds(1);
+  host->limits.stop_call = host->limits.stop_exit = host->limits.kill_exit = milliseconds(200);
+  host->limits.hangup = milliseconds(20);
   host->limits.stop_slack = milliseconds(10);
   host->limits.operation_wait = seconds(5);
 }
@@ -150,7 +151,7 @@ TEST(VmCrashTest, WithTheWorker) {
 // Killed again while the next agent adopts.
 TEST(VmCrashTest, Twice) {
   size_t done = 0;
-  for (int at = 1; done < Life().size(); ++at) {
+  for (int at = 1; done < Life().size(); at += 3) {
     for (int again = 2; again <= 4; ++again) {
       SCOPED_TRACE(absl::StrCat("killed at step ", at, " and then ", again));
       FakeHost host;

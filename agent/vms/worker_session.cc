@@ -60,7 +60,7 @@ absl::Status WorkerSession::Connect() {
     if (self == nullptr) return;
     {
       MutexLock lock(&self->mutex_);
-      if (self->closed_) return;
+      if (self->closed_ || !self->joined_) return;  // whoever joins sees it fail
     }
     self->on_change_();
   };
@@ -73,6 +73,7 @@ absl::Status WorkerSession::Connect() {
 
 void WorkerSession::Keep(const WorkerGreeting& greeting) {
   MutexLock lock(&mutex_);
+  joined_ = true;
   version_ = greeting.version;
   if (!latest_ || !IsTerminal(latest_->state)) latest_ = greeting.machine;
   if (IsTerminal(latest_->state) && !ending_since_)
@@ -80,6 +81,10 @@ void WorkerSession::Keep(const WorkerGreeting& greeting) {
 }
 
 absl::StatusOr<WorkerGreeting> WorkerSession::Join(Limit limit) {
+  {
+    MutexLock lock(&mutex_);
+    joined_ = false;
+  }
   RETURN_IF_ERROR(Connect());
   absl::StatusOr<WorkerGreeting> greeting = client()->Hello(identity_.instance_id, limit);
   if (greeting.ok())
@@ -94,6 +99,7 @@ absl::StatusOr<WorkerGreeting> WorkerSession::BringUp(const MachineConfig& confi
   ASSIGN_OR_RETURN(const WorkerGreeting greeting,
                    client()->BringUp(identity_.instance_id, config, limit));
   MutexLock lock(&mutex_);
+  joined_ = true;
   version_ = greeting.version;  // the state came with the report of Start
   return greeting;
 }

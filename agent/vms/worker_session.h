@@ -68,6 +68,7 @@ class WorkerSession : public std::enable_shared_from_this<WorkerSession> {
   mutable Mutex mutex_;
   CondVar exit_;
   bool exited_ ABSL_GUARDED_BY(mutex_) = false;
+  bool joined_ ABSL_GUARDED_BY(mutex_) = false;  // the worker has greeted on client_
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::shared_ptr<WorkerClient> client_ ABSL_GUARDED_BY(mutex_);
   std::optional<MachineReport> latest_ ABSL_GUARDED_BY(mutex_);
