@@ -95,8 +95,8 @@ absl::Status ManagedVm::EndProcess(WorkerSession* session) {
   const auto client = session->client();
   if (!session->exited() && client != nullptr) {
     const absl::Status stopped = client->Stop(limits.stop_call).status();
-    if ((stopped.ok() || ReasonOf(stopped) == "WORKER_GONE") && session->WaitExit(limits.stop_exit))
-      return absl::OkStatus();
+    const bool gone = ReasonOf(stopped) == "WORKER_GONE";  // ending, or only hung up
+    if (stopped.ok() || gone) (void)session->WaitExit(gone ? limits.hangup : limits.stop_exit);
   }
   if (session->exited()) return absl::OkStatus();
   RETURN_IF_ERROR(environment_->helper->Kill(session->identity().instance_id));

@@ -2,6 +2,7 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -160,7 +161,9 @@ TEST(VmCrashTest, Twice) {
       host.CrashAgentAt(at);
       done = Live(&host);
       host.CrashNextAgentAt(again);
+      const auto adoption = std::exchange(host.limits.adoption, milliseconds(50));
       host.StartAgent();
+      host.limits.adoption = adoption;
       host.StartAgent();
       ExpectNothingLost(&host, done);
       ExpectNothingLeaked(&host);

@@ -218,6 +218,7 @@ int OpenFds() {
 }
 
 TEST_F(WorkerClientTest, LeaksNoDescriptors) {
+  ASSERT_OK(client_->Hello("i-1", kLong));  // so that the worker has accepted
   const int before = OpenFds();
   for (int i = 0; i < 20; ++i) {
     Connect();
