@@ -19,7 +19,7 @@ plant() {
 
 upward=(
   "vmm/base/probe //vmm/core:io_bus"
-  "vmm/core/probe //vmm/kvm:kvm_hypervisor"
+  "vmm/core/probe //vmm/kvm:kvm"
   "vmm/core/probe2 //devices/serial:serial"
   "devices/probe //vmm/worker:machine"
   "vmm/boot/probe //vmm/worker:machine"
