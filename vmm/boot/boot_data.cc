@@ -112,6 +112,7 @@ absl::Status WriteIdentityPageTables(GuestMemory& memory, BootRegisters* registe
     StoreAt(tables, kPageSize + i * 8, (directories + i * kPageSize) | kPresentWritable);
   for (size_t i = 0; i < kDirectories * kEntriesPerTable; ++i)
     StoreAt(tables, 2 * kPageSize + i * 8, i * kLargePageSize | kPresentWritable | kLargePage);
+  memory.MarkDirty(layout::kBootPageTables, tables.size());
   registers->long_mode = true;
   registers->cr3 = layout::kBootPageTables;
   return absl::OkStatus();

@@ -88,7 +88,9 @@ absl::Status ImageFile::ReadAt(uint64_t offset, std::span<uint8_t> out) const {
 absl::Status ImageFile::ReadInto(GuestMemory& memory, uint64_t address, uint64_t offset,
                                  uint64_t size) const {
   ASSIGN_OR_RETURN(const std::span<uint8_t> host, memory.HostRange(address, size));
-  return ReadAt(offset, host);
+  const absl::Status read = ReadAt(offset, host);
+  memory.MarkDirty(address, size);
+  return read;
 }
 
 }  // namespace drover

@@ -98,9 +98,42 @@ absl::Status GuestMemory::Read(uint64_t address, std::span<uint8_t> out) const {
 }
 
 absl::Status GuestMemory::Write(uint64_t address, std::span<const uint8_t> data) {
-  return ForEachPiece(
+  RETURN_IF_ERROR(ForEachPiece(
       regions_, address, data.size(),
-      [&](uint8_t* host, uint64_t done, uint64_t n) { memcpy(host, data.data() + done, n); });
+      [&](uint8_t* host, uint64_t done, uint64_t n) { memcpy(host, data.data() + done, n); }));
+  MarkDirty(address, data.size());
+  return absl::OkStatus();
+}
+
+void GuestMemory::MarkDirty(uint64_t address, uint64_t size) {
+  // Between the caller's writes and this load: either SetWriteTracking's store is seen here, or
+  // what was written is seen by whoever reads memory after it.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (!tracking_.load() || size == 0) return;
+  const uint64_t last = address + (size - 1) < address ? ~uint64_t{0} : address + (size - 1);
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const GuestRange& range = regions_[i].range;
+    const uint64_t from = std::max(address, range.start), to = std::min(last, range.end() - 1);
+    if (from > to) continue;
+    const uint64_t first = (from - range.start) / PageSize();
+    writes_[i]->Set(first, (to - range.start) / PageSize() - first + 1);
+  }
+}
+
+void GuestMemory::SetWriteTracking(bool on) {
+  if (!on) {
+    tracking_.store(false);
+    return;
+  }
+  if (writes_.empty())
+    for (const GuestRegion& region : regions_)
+      writes_.push_back(std::make_unique<AtomicPageBitmap>(region.range.size / PageSize()));
+  for (const std::unique_ptr<AtomicPageBitmap>& writes : writes_) writes->Clear();
+  tracking_.store(true);
+}
+
+void GuestMemory::TakeWrites(size_t region, std::span<uint64_t> words) {
+  if (!writes_.empty()) writes_[region]->TakeInto(words);
 }
 
 absl::StatusOr<std::span<uint8_t>> GuestMemory::HostRange(uint64_t address, uint64_t size) {
@@ -116,6 +149,7 @@ absl::Status GuestMemory::Clear() {
   if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
                 static_cast<off_t>(size_)) != 0)
     return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE", "of all guest memory");
+  MarkDirty(0, ~uint64_t{0});
   return absl::OkStatus();
 }
 
@@ -131,6 +165,7 @@ absl::Status GuestMemory::Discard(uint64_t address, uint64_t size) {
                 static_cast<off_t>(size)) != 0)
     return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE",
                        absl::StrFormat("at %#x, %u bytes", address, size));
+  MarkDirty(address, size);
   return absl::OkStatus();
 }
 

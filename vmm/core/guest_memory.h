@@ -1,6 +1,7 @@
 #ifndef DROVER_VMM_CORE_GUEST_MEMORY_H_
 #define DROVER_VMM_CORE_GUEST_MEMORY_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -11,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/mapped_region.h"
+#include "vmm/core/page_bitmap.h"
 
 namespace drover {
 
@@ -34,9 +36,12 @@ struct GuestRegion {
 };
 
 // The guest's initial RAM: one memfd for all regions, mapped shared. Bounds-checked access for the
-// VMM; the bytes are guest-controlled and may change at any time, so each is read once. Thread-safe
-// in the sense that no method changes the object; the bytes race with the guest as on a real
-// machine.
+// VMM; the bytes are guest-controlled and may change at any time, so each is read once.
+// Thread-safe; the bytes race with the guest as on a real machine.
+//
+// Write tracking is the VMM's and the devices' part of a DirtyLog (dirty_log.h): while it is on,
+// the pages that Write, Clear, Discard and MarkDirty touch are noted, without a lock; while it is
+// off that costs a fence and a load.
 class GuestMemory {
  public:
   // RAM of these sizes at these guest-physical addresses: page-aligned, ascending, not overlapping,
@@ -54,8 +59,18 @@ class GuestMemory {
   absl::Status Write(uint64_t address, std::span<const uint8_t> data);
 
   // The host bytes of [address, address + size), which must lie in one region; OUT_OF_RANGE
-  // otherwise.
+  // otherwise. Whoever writes to them calls MarkDirty when the bytes are written, not before.
   absl::StatusOr<std::span<uint8_t>> HostRange(uint64_t address, uint64_t size);
+
+  // The pages of [address, address + size) that are RAM were written through host addresses. What
+  // was written before this call is in the memory of whoever takes the pages.
+  void MarkDirty(uint64_t address, uint64_t size);
+  // Turns write tracking on, with no page noted, or off. A write that is over when this returns may
+  // be noted or not; no later one is missed. One thread at a time (DirtyLog's lock).
+  void SetWriteTracking(bool on);
+  // ORs the pages of regions()[region] that were noted into `words`, bit i for page i, and forgets
+  // them. One thread at a time.
+  void TakeWrites(size_t region, std::span<uint64_t> words);
 
   // Makes every byte zero again and gives the host memory back (hole punching).
   absl::Status Clear();
@@ -69,6 +84,9 @@ class GuestMemory {
   MappedRegion mapping_;
   std::vector<GuestRegion> regions_;
   uint64_t size_;
+  std::atomic<bool> tracking_{false};
+  // By region; made when tracking is first turned on, and then never changed.
+  std::vector<std::unique_ptr<AtomicPageBitmap>> writes_;
 };
 
 }  // namespace drover

@@ -106,5 +106,42 @@ TEST(GuestMemory, DiscardGivesARangeBack) {
   EXPECT_THAT(memory->Discard(0, 0), HasErrno(EINVAL));
 }
 
+PageWords Writes(GuestMemory& memory, size_t region) {
+  PageWords words(1);
+  memory.TakeWrites(region, words);
+  return words;
+}
+
+TEST(GuestMemory, NotesWritesWhileTracked) {
+  const auto memory = TwoRegions();
+  const std::vector<uint8_t> bytes(kPage + 2, 1);
+  ASSERT_OK(memory->Write(0, bytes));
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(0)) << "never on yet";
+  memory->SetWriteTracking(true);
+  ASSERT_OK(memory->Write(kPage - 1, bytes));  // into the third page
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(3));
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(0)) << "taken";
+  EXPECT_THAT(Writes(*memory, 1), ElementsAre(1));
+  EXPECT_FALSE(memory->Write(8 * kPage, bytes).ok());
+  EXPECT_THAT(Writes(*memory, 2), ElementsAre(0)) << "nothing was written";
+  memory->MarkDirty(5, ~uint64_t{0});
+  EXPECT_THAT(Writes(*memory, 2), ElementsAre(1));
+  memory->SetWriteTracking(true);
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(0)) << "anew";
+  memory->SetWriteTracking(false);
+  ASSERT_OK(memory->Write(0, bytes));
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(0));
+}
+
+TEST(GuestMemory, PagesGivenBackAreWritten) {
+  const auto memory = TwoRegions();
+  memory->SetWriteTracking(true);
+  ASSERT_OK(memory->Discard(kPage, kPage));
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(2));
+  ASSERT_OK(memory->Clear());
+  EXPECT_THAT(Writes(*memory, 0), ElementsAre(3));
+  EXPECT_THAT(Writes(*memory, 2), ElementsAre(1));
+}
+
 }  // namespace
 }  // namespace drover

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "vmm/base/log.h"
 #include "vmm/base/status.h"
 #include "vmm/core/vm_errors.h"
 
@@ -31,6 +33,10 @@ class InitialRegion : public MemoryRegion {
 bool Aligned(uint64_t value) { return value % PageSize() == 0; }
 
 uint64_t PagesOf(uint64_t size) { return RoundUpToPage(size) / PageSize(); }
+
+absl::Status OwnedByDirtyLog() {
+  return absl::FailedPreconditionError("the VM's DirtyLog alone decides which memory is logged");
+}
 
 // The guest range that `region` takes at `address`.
 absl::StatusOr<GuestRange> RangeFor(uint64_t address, const MemoryRegion* region) {
@@ -62,6 +68,7 @@ absl::StatusOr<MemorySlot> MemorySlots::Add(uint64_t address, std::unique_ptr<Me
                                             bool read_only, bool log_dirty_pages, CacheType cache) {
   ASSIGN_OR_RETURN(const GuestRange range, RangeFor(address, region.get()));
   MutexLock lock(&mutex_);
+  if (dirty_log_open_ && log_dirty_pages) return OwnedByDirtyLog();
   RETURN_IF_ERROR(CheckFree(range));
   uint8_t* const host = region->data();
   return Insert({.range = range,
@@ -95,8 +102,11 @@ absl::StatusOr<MemorySlot> MemorySlots::SmallestFree() const {
 absl::StatusOr<MemorySlot> MemorySlots::Insert(SlotMapping mapping,
                                                std::unique_ptr<MemoryRegion> region) {
   ASSIGN_OR_RETURN(mapping.slot, SmallestFree());
+  mapping.serial = ++last_serial_;
+  mapping.log_dirty_pages |= log_new_slots_;
   RETURN_IF_ERROR(apply_(mapping));
-  entries_[mapping.slot] = {mapping, std::move(region)};
+  Entry& entry = entries_[mapping.slot] = {mapping, std::move(region)};
+  if (log_new_slots_) entry.writes.resize(PageWordCount(PagesOf(mapping.range.size)));
   return mapping.slot;
 }
 
@@ -140,17 +150,109 @@ absl::Status MemorySlots::Madvise(MemorySlot slot, uint64_t offset, uint64_t siz
   ASSIGN_OR_RETURN(Entry * entry, FindPart(slot, offset, size));
   if (madvise(entry->mapping.host + offset, size, advice) != 0)
     return PosixStatus(errno, "madvise", absl::StrFormat("%d of memory slot %u", advice, slot));
+  if (advice == MADV_REMOVE) NoteWrites(entry, offset, size);
   return absl::OkStatus();
 }
 
 absl::Status MemorySlots::SetDirtyLogging(MemorySlot slot, bool enabled) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, Find(slot));
-  if (entry->mapping.log_dirty_pages == enabled) return absl::OkStatus();
+  if (dirty_log_open_) return OwnedByDirtyLog();
+  return SetLogging(entry, enabled);
+}
+
+absl::Status MemorySlots::SetLogging(Entry* entry, bool on) {
+  if (entry->mapping.log_dirty_pages == on) return absl::OkStatus();
   SlotMapping changed = entry->mapping;
-  changed.log_dirty_pages = enabled;
+  changed.log_dirty_pages = on;
   RETURN_IF_ERROR(apply_(changed));
   entry->mapping = changed;
+  return absl::OkStatus();
+}
+
+absl::Status MemorySlots::OpenDirtyLog() {
+  MutexLock lock(&mutex_);
+  if (dirty_log_open_) return AlreadyThere("the VM has a dirty log");
+  for (const auto& [slot, entry] : entries_)
+    if (entry.mapping.log_dirty_pages)
+      return absl::FailedPreconditionError(
+          absl::StrFormat("memory slot %u logs dirty pages for somebody else", slot));
+  dirty_log_open_ = true;
+  return absl::OkStatus();
+}
+
+void MemorySlots::CloseDirtyLog() {
+  MutexLock lock(&mutex_);
+  dirty_log_open_ = log_new_slots_ = false;
+  for (auto& [slot, entry] : entries_) {
+    entry.writes = {};
+    const absl::Status status = SetLogging(&entry, false);
+    if (!status.ok())
+      Log(LogLevel::kWarning, "a memory slot goes on logging dirty pages",
+          {{"slot", std::to_string(slot)}, {"error", status.ToString()}});
+  }
+}
+
+std::vector<SlotMapping> MemorySlots::Slots() {
+  MutexLock lock(&mutex_);
+  std::vector<SlotMapping> slots;
+  for (const auto& [slot, entry] : entries_) slots.push_back(entry.mapping);
+  return slots;
+}
+
+absl::StatusOr<MemorySlots::Entry*> MemorySlots::FindUse(const SlotMapping& slot) {
+  ASSIGN_OR_RETURN(Entry * entry, Find(slot.slot));
+  if (entry->mapping.serial != slot.serial) return UnknownSlot(slot.slot);
+  return entry;
+}
+
+absl::Status MemorySlots::LogSlot(const SlotMapping& slot, bool on) {
+  MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
+  RETURN_IF_ERROR(SetLogging(entry, on));
+  entry->writes = PageWords(on ? PageWordCount(PagesOf(entry->mapping.range.size)) : 0);
+  return absl::OkStatus();
+}
+
+void MemorySlots::LogNewSlots(bool on) {
+  MutexLock lock(&mutex_);
+  log_new_slots_ = on;
+}
+
+absl::Status MemorySlots::WithSlot(const SlotMapping& slot,
+                                   const std::function<absl::Status()>& use) {
+  MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(FindUse(slot).status());
+  return use();
+}
+
+void MemorySlots::NoteWrites(Entry* entry, uint64_t offset, uint64_t size) {
+  if (entry->writes.empty() || size == 0) return;
+  const uint64_t first = offset / PageSize();
+  SetPages(entry->writes, first, (offset + size - 1) / PageSize() - first + 1);
+}
+
+absl::Status MemorySlots::MarkDirty(uint64_t address, uint64_t size) {
+  if (size != 0 && address + (size - 1) < address)
+    return Wraps(absl::StrFormat("%#x bytes at %#x", size, address));
+  MutexLock lock(&mutex_);
+  uint64_t found = 0;
+  for (auto& [slot, entry] : entries_) {
+    const GuestRange& range = entry.mapping.range;
+    const uint64_t from = std::max(address, range.start);
+    const uint64_t to = std::min(address + size, range.end());
+    if (from >= to) continue;
+    NoteWrites(&entry, from - range.start, to - from);
+    found += to - from;
+  }
+  if (found == size) return absl::OkStatus();
+  return OutsideRegion(absl::StrFormat("%#x bytes at %#x: not all is memory", size, address));
+}
+
+absl::Status MemorySlots::TakeWrites(const SlotMapping& slot, std::span<uint64_t> words) {
+  MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
+  MoveWords(words, entry->writes);
   return absl::OkStatus();
 }
 
@@ -164,20 +266,25 @@ absl::Status MemorySlots::AddFdMapping(MemorySlot slot, uint64_t offset, uint64_
                                      size, fd_offset));
   if (fd_offset > INT64_MAX - size)
     return Wraps(absl::StrFormat("mapping of %#x bytes from %#x of a file", size, fd_offset));
-  return entry->region->AddMapping(offset, size, fd, fd_offset, protection);
+  RETURN_IF_ERROR(entry->region->AddMapping(offset, size, fd, fd_offset, protection));
+  NoteWrites(entry, offset, size);
+  return absl::OkStatus();
 }
 
 absl::Status MemorySlots::RemoveMapping(MemorySlot slot, uint64_t offset, uint64_t size) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, FindPart(slot, offset, size));
   if (size == 0) return Malformed("removing a mapping of no bytes");
-  return entry->region->RemoveMapping(offset, size);
+  RETURN_IF_ERROR(entry->region->RemoveMapping(offset, size));
+  NoteWrites(entry, offset, size);
+  return absl::OkStatus();
 }
 
 absl::Status MemorySlots::GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap,
                                       const ReadBitmap& read) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, Find(slot));
+  if (dirty_log_open_) return OwnedByDirtyLog();
   const uint64_t needed = DirtyLogBytes(entry->mapping.range.size);
   if (bitmap.size() < needed)
     return Malformed(absl::StrFormat("dirty bitmap of %u bytes for memory slot %u: needs %u",
