@@ -12,9 +12,7 @@ namespace drover {
 namespace {
 
 using std::chrono::seconds;
-using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr seconds kBoot{200};
 
@@ -76,8 +74,11 @@ TEST_P(LinuxTest, BootsToAShellAndLivesItsLife) {
   ASSERT_OK(console->Expect(absl::StrCat(" ", vcpus, " CPU, "), kBoot));
   ASSERT_OK(console->Expect("guest# ", kBoot));
   EXPECT_THAT(Shell(*console, "nproc"), IsOkAndHolds(HasSubstr(absl::StrCat(vcpus, "\r\n"))));
-  EXPECT_THAT(Shell(*console, "dmesg | grep -Ei 'ACPI.*(error|exception)|MP-BIOS bug|call trace'"),
-              IsOkAndHolds(Not(ContainsRegex("(ACPI.*(Error|Exception)|MP-BIOS bug|Call Trace)"))));
+  // The shell joins the word, so that its echo of the line cannot match.
+  EXPECT_THAT(Shell(*console,
+                    "echo com''plaints-$(dmesg | grep -ciE 'ACPI.*(error|exception)|MP-BIOS "
+                    "bug|call trace')"),
+              IsOkAndHolds(HasSubstr("complaints-0\r\n")));
 
   EXPECT_EQ(Call(&v1::VmService::Stub::PauseVm).state(), v1::VM_STATE_PAUSED);
   EXPECT_EQ(Call(&v1::VmService::Stub::ResumeVm).state(), v1::VM_STATE_RUNNING);

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import dataclasses
 import enum
+import math
 import os
 import pathlib
 import re
@@ -30,6 +31,9 @@ _QEMU = 'qemu-system-x86_64'
 _COMMAND_LINE = 'console=ttyS0 panic=-1 oops=panic quiet'
 _KVM_MODULES = {'kvm-amd': 'nested=1'}
 _CONSOLE_TAIL = 20  # lines shown of a machine that died
+
+# init.sh says something every other second; a loaded host may stretch that.
+_SILENCE_SECONDS = 45
 
 # Exit statuses of the program, beside the command's own.
 EXIT_TIMED_OUT = 124
@@ -109,18 +113,32 @@ class _Session:
         self._reader = stream.RecordReader(marker.encode(), on_output, self._on_record)
         self._console = bytearray()
         self._records = {}  # the last one of each kind
+        self._deadline = 0.0
+        self._last_sign = 0.0  # when the console was last heard of: init.sh writes there all the time
 
     def run(self, initrd):
-        deadline = time.monotonic() + self._config.timeout_seconds
+        self._deadline = time.monotonic() + self._config.timeout_seconds
         with tempfile.TemporaryFile() as errors, _Port() as console, _Port() as output:
             fds = [initrd.fileno(), console.write_fd, output.write_fd]
             with _process(_qemu_command(self._config, *fds), fds, errors) as qemu:
-                ports = {console: self._console.extend, output: self._reader.feed}
-                in_time = _pump(ports, deadline)
+                ports = {console: self._on_console, output: self._reader.feed}
+                in_time = _pump(ports, self._patience)
             self._reader.finish()
             return self._result(in_time, qemu.returncode, _content(errors))
 
+    def _on_console(self, data):
+        self._console.extend(data)
+        self._last_sign = time.monotonic()
+
+    def _frozen_at(self):
+        """When the machine counts as frozen, unless it gives a sign of life before."""
+        return self._last_sign + _SILENCE_SECONDS if 'begin' in self._records else math.inf
+
+    def _patience(self):
+        return min(self._deadline, self._frozen_at()) - time.monotonic()
+
     def _on_record(self, record):
+        self._last_sign = time.monotonic()
         kind, _, detail = record.partition(' ')
         self._records[kind] = detail.strip()
 
@@ -129,6 +147,9 @@ class _Session:
         if 'exit' in self._records:
             return Result(Outcome.EXITED, int(self._records['exit']), console=console)
         stage = 'while the command ran' if 'begin' in self._records else 'while it booted'
+        if not in_time and self._frozen_at() < self._deadline:
+            reason = f'froze {stage}: not a sign of life for {_SILENCE_SECONDS} s'
+            return Result(Outcome.DIED, reason=reason, console=console)
         if not in_time:
             reason = f'timed out after {self._config.timeout_seconds:g} s, {stage}'
             return Result(Outcome.TIMED_OUT, reason=reason, console=console)
@@ -192,14 +213,14 @@ def _die_with_parent():
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _pump(ports, deadline):
-    """Feeds each port's bytes to its consumer until all have ended. False: the deadline came."""
+def _pump(ports, patience):
+    """Feeds each port's bytes to its consumer until all have ended. False: patience() seconds ran out."""
     with selectors.DefaultSelector() as selector:
         for port, consume in ports.items():
             port.close_write_end()
             selector.register(port, selectors.EVENT_READ, consume)
         while selector.get_map():
-            left = deadline - time.monotonic()
+            left = patience()
             if left <= 0:
                 return False
             for key, _ in selector.select(left):
@@ -255,6 +276,8 @@ def _add_run(commands):
     add('--module', action='append', default=[], help='a kernel module to load, such as tun')
     add('--skip-status', type=int, default=EXIT_SKIPPED, metavar='STATUS',
         help='the exit status if no machine can run here (default: %(default)s)')
+    add('--attempts', type=int, default=1, metavar='N',
+        help='run again, N times in all, when the machine itself dies or freezes')
     add('--verbose', action='store_true', help="show the machine's console in any case")
     add('command', nargs='+', metavar='-- COMMAND')
     run_parser.set_defaults(function=_run_program)
@@ -279,6 +302,11 @@ def _run_program(options):
     config = Config(options.command, options.cpus, options.memory, options.timeout,
                     {guest: host for host, guest in options.paths}, dict(options.env),
                     options.module)
+    for _ in range(options.attempts - 1):
+        result = run(config, _print_output)
+        if result.outcome is not Outcome.DIED:
+            return _report(result, options)
+        _report(result, options)
     return _report(run(config, _print_output), options)
 
 

@@ -24,7 +24,7 @@ def machine_test(name, command, files = {}, options = [], data = [], tags = [], 
         name = name,
         size = size,
         srcs = ["//e2e/machine:machine.py"],
-        args = (["run", "--skip-status=0"] + options +
+        args = (["run", "--skip-status=0", "--attempts=3"] + options +
                 ["--file=$(rootpath %s)=%s" % item for item in files.items()] +
                 ["--"] + ["'%s'" % word for word in command]),
         data = ["//e2e/machine"] + files.keys() + data,

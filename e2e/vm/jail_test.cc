@@ -117,6 +117,7 @@ TEST_F(JailTest, HoldsOnlyTheDescriptorsItNeeds) {
 TEST_F(JailTest, HasLimitsAndACgroupOfItsOwn) {
   const std::string limits = ReadSmallFile(Proc("limits").c_str()).value_or("");
   EXPECT_THAT(limits, HasSubstr("Max core file size        0"));
+  EXPECT_THAT(limits, HasSubstr("Max file size             1048576"));
   EXPECT_THAT(limits, HasSubstr("Max open files            1024"));
   const std::string groups = ReadSmallFile(Proc("cgroup").c_str()).value_or("");
   EXPECT_THAT(groups, HasSubstr(home_.cgroup_parent()));
