@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "agent/helper/identity_proto.h"
@@ -17,7 +19,8 @@
 namespace drover {
 namespace {
 
-constexpr const char* kFiles[] = {"control.sock", "identity", "identity.new", "last-words", "log"};
+constexpr const char* kFiles[] = {"control.sock", "identity", "last-words", "log"};
+constexpr absl::string_view kDraftPrefix = ".draft-";
 // Kept free for the last words, so that they fit even when the disk is full by then.
 constexpr off_t kLastWordsReserve = 4096;
 constexpr size_t kMaxIdentityBytes = 4096;
@@ -69,7 +72,9 @@ absl::StatusOr<std::unique_ptr<InstanceStore>> InstanceStore::Open(const std::st
   if (fchmod(workers.get(), 02750) != 0) return PosixStatus(errno, "fchmod", path);
   struct stat info;
   if (fstat(workers.get(), &info) != 0) return PosixStatus(errno, "fstat", path);
-  return std::unique_ptr<InstanceStore>(new InstanceStore(std::move(workers), TagOf(info)));
+  std::unique_ptr<InstanceStore> store(new InstanceStore(std::move(workers), TagOf(info)));
+  RETURN_IF_ERROR(store->RemoveStrayDrafts());
+  return store;
 }
 
 absl::Status InstanceStore::CheckId(const std::string& instance_id) {
@@ -82,48 +87,99 @@ absl::Status InstanceStore::CheckId(const std::string& instance_id) {
       "INVALID_INSTANCE_ID");
 }
 
-absl::StatusOr<std::vector<std::string>> InstanceStore::List() const {
+absl::StatusOr<std::vector<std::string>> InstanceStore::Entries() const {
   Fd copy(openat(workers_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!copy.valid()) return PosixStatus(errno, "open", "workers");
   DIR* const stream = fdopendir(copy.get());
   if (stream == nullptr) return PosixStatus(errno, "fdopendir", "workers");
   (void)copy.Release();  // the stream's now
-  std::vector<std::string> ids;
-  while (const struct dirent* entry = readdir(stream))
-    if (CheckId(entry->d_name).ok()) ids.push_back(entry->d_name);
+  std::vector<std::string> names;
+  while (const struct dirent* entry = readdir(stream)) names.push_back(entry->d_name);
   closedir(stream);
-  std::sort(ids.begin(), ids.end());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::StatusOr<std::vector<std::string>> InstanceStore::List() const {
+  ASSIGN_OR_RETURN(std::vector<std::string> ids, Entries());
+  std::erase_if(ids, [](const std::string& name) { return !CheckId(name).ok(); });
   return ids;
 }
 
-absl::StatusOr<InstanceFiles> InstanceStore::Create(const std::string& instance_id) {
-  RETURN_IF_ERROR(CheckId(instance_id));
-  RETURN_IF_ERROR(MakeDirectory(instance_id));
-  absl::StatusOr<InstanceFiles> files = MakeFiles(instance_id);
-  if (!files.ok()) Remove(instance_id).IgnoreError();
-  return files;
+// An earlier helper's.
+absl::Status InstanceStore::RemoveStrayDrafts() const {
+  ASSIGN_OR_RETURN(const std::vector<std::string> names, Entries());
+  for (const std::string& name : names)
+    if (absl::StartsWith(name, kDraftPrefix)) RemoveDirectory(name).IgnoreError();
+  return absl::OkStatus();
 }
 
-absl::Status InstanceStore::MakeDirectory(const std::string& instance_id) {
-  if (mkdirat(workers_.get(), instance_id.c_str(), 0750) == 0) return absl::OkStatus();
-  if (errno != EEXIST) return StoreError(errno, "mkdir", instance_id);
-  return WithReason(absl::AlreadyExistsError(absl::StrCat("the instance ", instance_id, " exists")),
+absl::Status InstanceStore::Prepare() {
+  ASSIGN_OR_RETURN(InstanceDraft draft, MakeDraft());
+  drafts_.push_back(std::move(draft));
+  return absl::OkStatus();
+}
+
+void InstanceStore::DropDrafts() {
+  for (const InstanceDraft& draft : drafts_) RemoveDirectory(draft.name).IgnoreError();
+  drafts_.clear();
+}
+
+absl::StatusOr<InstanceDraft> InstanceStore::MakeDraft() {
+  InstanceDraft draft;
+  draft.name = absl::StrCat(kDraftPrefix, next_draft_++);
+  if (mkdirat(workers_.get(), draft.name.c_str(), 0750) != 0)
+    return StoreError(errno, "mkdir", draft.name);
+  const absl::Status filled = FillDraft(&draft);
+  if (filled.ok()) return draft;
+  RemoveDirectory(draft.name).IgnoreError();
+  return filled;
+}
+
+absl::Status InstanceStore::FillDraft(InstanceDraft* draft) const {
+  const std::string words = draft->name + "/last-words";
+  ASSIGN_OR_RETURN(draft->files.log, MakeFile(draft->name + "/log", O_WRONLY | O_APPEND, 0640));
+  ASSIGN_OR_RETURN(draft->files.last_words, MakeFile(words, O_WRONLY, 0600));
+  if (fallocate(draft->files.last_words.get(), FALLOC_FL_KEEP_SIZE, 0, kLastWordsReserve) != 0 &&
+      errno != EOPNOTSUPP)
+    return StoreError(errno, "fallocate", words);
+  ASSIGN_OR_RETURN(draft->identity, MakeFile(draft->name + "/identity", O_WRONLY, 0600));
+  ASSIGN_OR_RETURN(draft->files.control, MakeControlSocket(draft->name));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<InstanceDraft> InstanceStore::TakeDraft() {
+  if (drafts_.empty()) return MakeDraft();
+  InstanceDraft draft = std::move(drafts_.back());
+  drafts_.pop_back();
+  return draft;
+}
+
+absl::StatusOr<InstanceFiles> InstanceStore::Create(const WorkerIdentity& identity) {
+  RETURN_IF_ERROR(CheckId(identity.instance_id));
+  ASSIGN_OR_RETURN(InstanceDraft draft, TakeDraft());
+  const absl::Status published = Publish(draft, identity);
+  if (published.ok()) return std::move(draft.files);
+  RemoveDirectory(draft.name).IgnoreError();
+  return published;
+}
+
+absl::Status InstanceStore::Publish(const InstanceDraft& draft,
+                                    const WorkerIdentity& identity) const {
+  const std::string& id = identity.instance_id;
+  RETURN_IF_ERROR(
+      StoreError(WriteAll(draft.identity.get(), IdentityToProto(identity).SerializeAsString()),
+                 "write", id + "/identity"));
+  if (renameat2(workers_.get(), draft.name.c_str(), workers_.get(), id.c_str(), RENAME_NOREPLACE) ==
+      0)
+    return absl::OkStatus();
+  if (errno != EEXIST) return StoreError(errno, "rename", id);
+  return WithReason(absl::AlreadyExistsError(absl::StrCat("the instance ", id, " exists")),
                     "INSTANCE_EXISTS");
 }
 
-absl::StatusOr<InstanceFiles> InstanceStore::MakeFiles(const std::string& instance_id) {
-  InstanceFiles files;
-  ASSIGN_OR_RETURN(files.log, MakeFile(instance_id + "/log", O_WRONLY | O_APPEND, 0640));
-  ASSIGN_OR_RETURN(files.last_words, MakeFile(instance_id + "/last-words", O_WRONLY, 0600));
-  if (fallocate(files.last_words.get(), FALLOC_FL_KEEP_SIZE, 0, kLastWordsReserve) != 0 &&
-      errno != EOPNOTSUPP)
-    return StoreError(errno, "fallocate", instance_id + "/last-words");
-  ASSIGN_OR_RETURN(files.control, MakeControlSocket(instance_id));
-  return files;
-}
-
-absl::StatusOr<Fd> InstanceStore::MakeControlSocket(const std::string& instance_id) {
-  const std::string name = instance_id + "/control.sock";
+absl::StatusOr<Fd> InstanceStore::MakeControlSocket(const std::string& directory) const {
+  const std::string name = directory + "/control.sock";
   absl::StatusOr<Fd> control =
       ListenUnix(absl::StrCat("/proc/self/fd/", workers_.get(), "/", name), 0660);
   if (!control.ok()) return StoreError(control.status(), "bind", name);
@@ -136,18 +192,6 @@ absl::StatusOr<Fd> InstanceStore::MakeFile(const std::string& name, int flags,
                  mode));
   if (!file.valid()) return StoreError(errno, "create", name);
   return file;
-}
-
-absl::Status InstanceStore::WriteIdentity(const WorkerIdentity& identity) {
-  RETURN_IF_ERROR(CheckId(identity.instance_id));
-  const std::string name = identity.instance_id + "/identity";
-  const std::string temporary = name + ".new";
-  ASSIGN_OR_RETURN(const Fd file, MakeFile(temporary, O_WRONLY, 0600));
-  RETURN_IF_ERROR(StoreError(WriteAll(file.get(), IdentityToProto(identity).SerializeAsString()),
-                             "write", temporary));
-  if (renameat(workers_.get(), temporary.c_str(), workers_.get(), name.c_str()) != 0)
-    return StoreError(errno, "rename", temporary);
-  return absl::OkStatus();
 }
 
 absl::StatusOr<Fd> InstanceStore::OpenForReading(const std::string& name) const {
@@ -178,10 +222,14 @@ absl::StatusOr<std::string> InstanceStore::ReadLastWords(const std::string& inst
 
 absl::Status InstanceStore::Remove(const std::string& instance_id) {
   RETURN_IF_ERROR(CheckId(instance_id));
+  return RemoveDirectory(instance_id);
+}
+
+absl::Status InstanceStore::RemoveDirectory(const std::string& name) const {
   for (const char* file : kFiles)
-    unlinkat(workers_.get(), absl::StrCat(instance_id, "/", file).c_str(), 0);
-  if (unlinkat(workers_.get(), instance_id.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
-    return StoreError(errno, "rmdir", instance_id);
+    unlinkat(workers_.get(), absl::StrCat(name, "/", file).c_str(), 0);
+  if (unlinkat(workers_.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return StoreError(errno, "rmdir", name);
   return absl::OkStatus();
 }
 

@@ -21,10 +21,18 @@ struct InstanceFiles {
   Fd log;         // append
 };
 
+// A directory with an instance's files that is no instance yet.
+struct InstanceDraft {
+  std::string name;
+  InstanceFiles files;
+  Fd identity;  // write; empty
+};
+
 // STATE_DIR/workers: one directory for each instance with control.sock, identity, last-words and
 // log, the helper's own; the agent's group, which everything inherits from workers, may look and
-// connect. The agent owns STATE_DIR, so
-// everything goes through the descriptor of workers, checked once. Thread-compatible.
+// connect. The agent owns STATE_DIR, so everything goes through the descriptor of workers, checked
+// once. An instance is made as a draft, workers/.draft-N, and renamed when its identity is written:
+// it is there as a whole or not at all. Drafts may be made ahead. Thread-compatible.
 //
 // Nothing is synced to disk: a worker never outlives the kernel that has its files in memory.
 class InstanceStore {
@@ -43,10 +51,16 @@ class InstanceStore {
 
   absl::StatusOr<std::vector<std::string>> List() const;
 
-  // ALREADY_EXISTS (INSTANCE_EXISTS), RESOURCE_EXHAUSTED (STATE_DIR_FULL). An error leaves nothing.
-  absl::StatusOr<InstanceFiles> Create(const std::string& instance_id);
-  // Replaces the identity as a whole. RESOURCE_EXHAUSTED (STATE_DIR_FULL).
-  absl::Status WriteIdentity(const WorkerIdentity& identity);
+  // Makes a draft for a later Create, which then takes far less time.
+  // RESOURCE_EXHAUSTED (STATE_DIR_FULL). An error leaves nothing.
+  absl::Status Prepare();
+  size_t drafts() const { return drafts_.size(); }
+  // Removes the drafts.
+  void DropDrafts();
+
+  // The instance of that identity. ALREADY_EXISTS (INSTANCE_EXISTS), RESOURCE_EXHAUSTED
+  // (STATE_DIR_FULL). An error leaves nothing.
+  absl::StatusOr<InstanceFiles> Create(const WorkerIdentity& identity);
   absl::StatusOr<WorkerIdentity> ReadIdentity(const std::string& instance_id) const;
   // The first kMaxLastWordsBytes of whatever the worker wrote.
   absl::StatusOr<std::string> ReadLastWords(const std::string& instance_id) const;
@@ -56,14 +70,21 @@ class InstanceStore {
  private:
   InstanceStore(Fd workers, std::string tag) : workers_(std::move(workers)), tag_(std::move(tag)) {}
 
-  absl::Status MakeDirectory(const std::string& instance_id);
-  absl::StatusOr<InstanceFiles> MakeFiles(const std::string& instance_id);
-  absl::StatusOr<Fd> MakeControlSocket(const std::string& instance_id);
+  absl::StatusOr<std::vector<std::string>> Entries() const;
+  absl::Status RemoveStrayDrafts() const;
+  absl::StatusOr<InstanceDraft> MakeDraft();
+  absl::StatusOr<InstanceDraft> TakeDraft();
+  absl::Status FillDraft(InstanceDraft* draft) const;
+  absl::Status Publish(const InstanceDraft& draft, const WorkerIdentity& identity) const;
+  absl::Status RemoveDirectory(const std::string& name) const;
+  absl::StatusOr<Fd> MakeControlSocket(const std::string& directory) const;
   absl::StatusOr<Fd> MakeFile(const std::string& name, int flags, unsigned mode) const;
   absl::StatusOr<Fd> OpenForReading(const std::string& name) const;
 
   const Fd workers_;
   const std::string tag_;
+  std::vector<InstanceDraft> drafts_;
+  uint64_t next_draft_ = 1;
 };
 
 }  // namespace drover

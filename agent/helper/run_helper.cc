@@ -73,7 +73,7 @@ class HelperMain {
                                           .tag = store_->tag(),
                                           .uids = options_.uids,
                                           .namespaces = std::move(namespaces)});
-    spares_ = std::make_unique<SparePool>(loop_.get(), slots_.get(), options_.spares);
+    spares_ = std::make_unique<SparePool>(loop_.get(), slots_.get(), store_.get(), options_.spares);
     ASSIGN_OR_RETURN(workers_, Workers::Create({.loop = loop_.get(),
                                                 .clock = &clock_,
                                                 .store = store_.get(),

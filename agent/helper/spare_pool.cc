@@ -44,6 +44,8 @@ void SparePool::Refill() {
     return BackOff();
   }
   spares_.push_back(*std::move(slot));
+  // Without it the launch makes its own, or says why it cannot.
+  if (store_->drafts() < spares_.size()) store_->Prepare().IgnoreError();
   ScheduleRefill(milliseconds(0));
 }
 
@@ -91,6 +93,7 @@ void SparePool::Drain() {
     slots_->Destroy(std::move(slot));
   }
   spares_.clear();
+  store_->DropDrafts();
 }
 
 }  // namespace drover

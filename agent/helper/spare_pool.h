@@ -6,18 +6,19 @@
 #include <deque>
 #include <optional>
 
+#include "agent/helper/instance_store.h"
 #include "agent/helper/worker_slots.h"
 #include "vmm/base/event_loop.h"
 
 namespace drover {
 
-// Jailed workers that wait for a launch, so that a start costs no clone and no exec. Spares are
-// made one at a time when the loop is idle, and again when one is taken or dies; after a failure
-// ever more slowly. Loop-bound.
+// Jailed workers that wait for a launch, so that a start costs no clone and no exec, and as many
+// drafts of instances. Spares are made one at a time when the loop is idle, and again when one is
+// taken or dies; after a failure ever more slowly. Loop-bound.
 class SparePool {
  public:
-  SparePool(EventLoop* loop, WorkerSlots* slots, size_t target)
-      : loop_(loop), slots_(slots), target_(target) {}
+  SparePool(EventLoop* loop, WorkerSlots* slots, InstanceStore* store, size_t target)
+      : loop_(loop), slots_(slots), store_(store), target_(target) {}
   ~SparePool();
 
   // Begins to fill the pool.
@@ -36,6 +37,7 @@ class SparePool {
 
   EventLoop* const loop_;
   WorkerSlots* const slots_;
+  InstanceStore* const store_;
   size_t target_;
   std::deque<WorkerSlot> spares_;
   std::optional<EventLoop::TimerId> timer_;

@@ -38,6 +38,11 @@ absl::Status NoSuchInstance(const std::string& instance_id) {
                     "NO_SUCH_INSTANCE");
 }
 
+absl::Status InstanceExists(const std::string& instance_id) {
+  return WithReason(absl::AlreadyExistsError(absl::StrCat("the instance ", instance_id, " exists")),
+                    "INSTANCE_EXISTS");
+}
+
 bool IsAlive(const WorkerSlot& slot) { return slot.pidfd.valid() && !HasEnded(slot.pidfd.get()); }
 
 absl::StatusOr<LaunchedWorker> View(const WorkerIdentity& identity, const WorkerSlot& slot) {
@@ -114,20 +119,16 @@ absl::StatusOr<Workers::Files> Workers::OpenFiles(const WorkerLaunchOptions& opt
 absl::StatusOr<LaunchedWorker> Workers::Launch(const WorkerLaunchOptions& options) {
   RETURN_IF_ERROR(InstanceStore::CheckId(options.instance_id));
   RETURN_IF_ERROR(CheckSizes(options));
-  ASSIGN_OR_RETURN(Files files, OpenFiles(options));
-  ASSIGN_OR_RETURN(files.instance, parts_.store->Create(options.instance_id));
-  absl::StatusOr<Worker> worker = Assign(options, files);
-  if (!worker.ok()) {
-    parts_.store->Remove(options.instance_id).IgnoreError();
-    return worker.status();
-  }
-  absl::StatusOr<LaunchedWorker> launched = View(worker->identity, worker->slot);
+  if (workers_.contains(options.instance_id)) return InstanceExists(options.instance_id);
+  ASSIGN_OR_RETURN(const Files files, OpenFiles(options));
+  ASSIGN_OR_RETURN(Worker worker, Assign(options, files));
+  absl::StatusOr<LaunchedWorker> launched = View(worker.identity, worker.slot);
   if (!launched.ok()) {
-    parts_.slots->Destroy(std::move(worker->slot));
+    parts_.slots->Destroy(std::move(worker.slot));
     parts_.store->Remove(options.instance_id).IgnoreError();
     return launched;
   }
-  Keep(*std::move(worker));
+  Keep(std::move(worker));
   return launched;
 }
 
@@ -147,12 +148,10 @@ absl::StatusOr<Workers::Worker> Workers::Assign(const WorkerLaunchOptions& optio
   }
 }
 
+// The identity is on record before the worker hears of its instance. An error leaves the slot.
 absl::StatusOr<Workers::Worker> Workers::AssignSlot(const WorkerLaunchOptions& options,
                                                     const Files& files, WorkerSlot* slot) {
   ASSIGN_OR_RETURN(Cgroups* const cgroups, parts_.slots->cgroups());
-  RETURN_IF_ERROR(Annotate(
-      cgroups->SetLimits(slot->cgroup, CgroupLimits::ForGuest(options.vcpus, options.memory_bytes)),
-      "the worker's limits"));
   Worker worker;
   worker.identity = {.instance_id = options.instance_id,
                      .pid = slot->pid,
@@ -161,20 +160,36 @@ absl::StatusOr<Workers::Worker> Workers::AssignSlot(const WorkerLaunchOptions& o
                      .uid = slot->uid,
                      .cgroup = cgroups->PathOf(slot->cgroup),
                      .launch_time = parts_.clock->UnixNanos() / kNanosPerSecond};
-  RETURN_IF_ERROR(parts_.store->WriteIdentity(worker.identity));
-  RETURN_IF_ERROR(Annotate(SendLaunch(options, files, slot), "the worker ended at its launch"));
+  ASSIGN_OR_RETURN(const InstanceFiles instance, parts_.store->Create(worker.identity));
+  const absl::Status handed = HandOver(options, files, instance, cgroups, slot);
+  if (!handed.ok()) {
+    parts_.store->Remove(options.instance_id).IgnoreError();
+    return handed;
+  }
   slot->channel.Close();
   worker.slot = std::move(*slot);
   return worker;
 }
 
+// The worker gets ready while its limits are set: it does nothing for a guest before the agent
+// connects, and the agent waits for the answer to the launch.
+absl::Status Workers::HandOver(const WorkerLaunchOptions& options, const Files& files,
+                               const InstanceFiles& instance, Cgroups* cgroups,
+                               WorkerSlot* slot) const {
+  RETURN_IF_ERROR(
+      Annotate(SendLaunch(options, files, instance, slot), "the worker ended at its launch"));
+  return Annotate(
+      cgroups->SetLimits(slot->cgroup, CgroupLimits::ForGuest(options.vcpus, options.memory_bytes)),
+      "the worker's limits");
+}
+
 absl::Status Workers::SendLaunch(const WorkerLaunchOptions& options, const Files& files,
-                                 WorkerSlot* slot) const {
+                                 const InstanceFiles& instance, WorkerSlot* slot) const {
   worker::v1::WorkerLaunch launch;
   launch.set_instance_id(options.instance_id);
   launch.set_has_initrd(files.initrd.valid());
-  std::vector<int> fds = {files.instance.control.get(), files.instance.last_words.get(),
-                          files.instance.log.get(), files.kernel.get()};
+  std::vector<int> fds = {instance.control.get(), instance.last_words.get(), instance.log.get(),
+                          files.kernel.get()};
   if (files.initrd.valid()) fds.push_back(files.initrd.get());
   return slot->channel.Send(launch.SerializeAsString(), fds);
 }

@@ -49,7 +49,6 @@ class Workers {
     WorkerSlot slot;
   };
   struct Files {
-    InstanceFiles instance;
     Fd kernel;
     Fd initrd;
   };
@@ -62,8 +61,10 @@ class Workers {
   absl::StatusOr<Worker> Assign(const WorkerLaunchOptions& options, const Files& files);
   absl::StatusOr<Worker> AssignSlot(const WorkerLaunchOptions& options, const Files& files,
                                     WorkerSlot* slot);
+  absl::Status HandOver(const WorkerLaunchOptions& options, const Files& files,
+                        const InstanceFiles& instance, Cgroups* cgroups, WorkerSlot* slot) const;
   absl::Status SendLaunch(const WorkerLaunchOptions& options, const Files& files,
-                          WorkerSlot* slot) const;
+                          const InstanceFiles& instance, WorkerSlot* slot) const;
   void Keep(Worker worker);
 
   const Parts parts_;

@@ -92,7 +92,8 @@ std::vector<std::string> AgentHome::WorkerDirectories() const {
   std::vector<std::string> out;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(state_dir() + "/workers", error))
-    out.push_back(entry.path().filename());
+    if (!absl::StartsWith(entry.path().filename().string(), ".draft-"))  // the spares'
+      out.push_back(entry.path().filename());
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -78,6 +79,47 @@ void TakeFds(struct msghdr* header, std::vector<Fd>* fds) {
   }
 }
 
+absl::Status ReceiveError(int error) {
+  if (error == EAGAIN) return absl::DeadlineExceededError("no message in time");
+  if (error == ECONNRESET) return absl::UnavailableError("closed");
+  return PosixStatus(error, "recvmsg", "");
+}
+
+// Of the message that is next, which stays where it is; 0 at the end as well.
+absl::StatusOr<size_t> NextLength(int fd) {
+  ssize_t n;
+  do {
+    n = recv(fd, nullptr, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) return ReceiveError(errno);
+  return static_cast<size_t>(n);
+}
+
+// The buffer is made as long as the message: most are short, and the longest takes pages to clear.
+absl::StatusOr<ChannelMessage> ReceiveNow(int fd) {
+  ASSIGN_OR_RETURN(const size_t length, NextLength(fd));
+  ChannelMessage message;
+  message.bytes.resize(std::min(length, UnixChannel::kMaxMessageBytes));
+  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * UnixChannel::kMaxFds)];
+  struct iovec vec = {.iov_base = message.bytes.data(), .iov_len = message.bytes.size()};
+  struct msghdr header = {};
+  header.msg_iov = &vec;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  ssize_t n;
+  do {
+    n = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  if (n < 0) return ReceiveError(errno);
+  TakeFds(&header, &message.fds);
+  if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+    return absl::InvalidArgumentError("a message exceeds the channel's limits; it was dropped");
+  if (n == 0 && message.fds.empty()) return absl::UnavailableError("closed");
+  message.bytes.resize(static_cast<size_t>(n));
+  return message;
+}
+
 absl::Status SendError(int error, size_t size) {
   if (error == EPIPE || error == ECONNRESET || error == ENOTCONN)
     return absl::UnavailableError("the peer of the channel is gone");
@@ -132,29 +174,10 @@ absl::Status UnixChannel::Send(absl::string_view bytes, absl::Span<const int> fd
 }
 
 absl::StatusOr<ChannelMessage> UnixChannel::Receive(std::chrono::milliseconds timeout) {
+  absl::StatusOr<ChannelMessage> message = ReceiveNow(socket_.get());
+  if (timeout.count() == 0 || !absl::IsDeadlineExceeded(message.status())) return message;
   RETURN_IF_ERROR(WaitReadable(socket_.get(), timeout));
-  ChannelMessage message;
-  message.bytes.resize(kMaxMessageBytes);
-  alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int) * kMaxFds)];
-  struct iovec vec = {.iov_base = message.bytes.data(), .iov_len = message.bytes.size()};
-  struct msghdr header = {};
-  header.msg_iov = &vec;
-  header.msg_iovlen = 1;
-  header.msg_control = control;
-  header.msg_controllen = sizeof(control);
-  ssize_t n;
-  do {
-    n = recvmsg(socket_.get(), &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
-  if (n < 0 && errno == EAGAIN) return absl::DeadlineExceededError("no message in time");
-  if (n < 0 && errno == ECONNRESET) return absl::UnavailableError("closed");
-  if (n < 0) return PosixStatus(errno, "recvmsg", "");
-  TakeFds(&header, &message.fds);
-  if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
-    return absl::InvalidArgumentError("a message exceeds the channel's limits; it was dropped");
-  if (n == 0 && message.fds.empty()) return absl::UnavailableError("closed");
-  message.bytes.resize(static_cast<size_t>(n));
-  return message;
+  return ReceiveNow(socket_.get());
 }
 
 absl::Status UnixChannel::SetNonBlocking() {
