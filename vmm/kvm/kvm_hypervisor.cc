@@ -82,27 +82,37 @@ KvmHypervisor::~KvmHypervisor() = default;
 
 const BackendCapabilities& KvmHypervisor::capabilities() const { return host_->capabilities(); }
 
+absl::StatusOr<SpareVm> KvmHypervisor::MakeVm(bool with_irqchip) {
+  SpareVm made;
+  ASSIGN_OR_RETURN(made.vm, MakeVmFd(host_->fd()));
+  if (!with_irqchip) return made;
+  RETURN_IF_ERROR(KvmIrqchip(made.vm.get()).Create({}));
+  ASSIGN_OR_RETURN(KvmVcpuParts vcpu, MakeVcpuParts(*host_, made.vm.get(), 0));
+  RETURN_IF_ERROR(PrepareVcpu(*host_, 0, 1, /*irqchip=*/true, &vcpu));
+  made.first_vcpu = std::move(vcpu);
+  return made;
+}
+
 absl::Status KvmHypervisor::Prewarm(bool with_irqchip) {
   RETURN_IF_ERROR(host_->SupportedCpuid());
   MutexLock lock(&mutex_);
-  if (spare_vm_.valid()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(Fd vm, MakeVmFd(host_->fd()));
-  if (with_irqchip) RETURN_IF_ERROR(KvmIrqchip(vm.get()).Create({}));
-  spare_vm_ = std::move(vm);
+  if (spare_ != nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(SpareVm made, MakeVm(with_irqchip));
+  spare_ = std::make_unique<SpareVm>(std::move(made));
   return absl::OkStatus();
 }
 
-absl::StatusOr<Fd> KvmHypervisor::TakeVmFd() {
+absl::StatusOr<SpareVm> KvmHypervisor::TakeVm() {
   {
     MutexLock lock(&mutex_);
-    if (spare_vm_.valid()) return std::move(spare_vm_);
+    if (spare_ != nullptr) return std::move(*std::exchange(spare_, nullptr));
   }
-  return MakeVmFd(host_->fd());
+  return MakeVm(/*with_irqchip=*/false);
 }
 
 absl::StatusOr<std::unique_ptr<Vm>> KvmHypervisor::CreateVm(std::unique_ptr<GuestMemory> memory) {
   if (memory == nullptr) return Malformed("a VM without memory");
-  ASSIGN_OR_RETURN(Fd vm, TakeVmFd());
+  ASSIGN_OR_RETURN(SpareVm vm, TakeVm());
   auto machine = std::make_shared<KvmMachine>(host_, std::move(vm), std::move(memory));
   RETURN_IF_ERROR(machine->slots.MapInitialMemory());
   return std::make_unique<KvmVm>(std::move(machine));

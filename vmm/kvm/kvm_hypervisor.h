@@ -12,6 +12,7 @@
 namespace drover {
 
 class KvmHost;
+struct SpareVm;
 
 // Linux KVM. Thread-safe. Takes SIGRTMIN of the process for itself, to kick vCPUs: a handler that
 // does nothing.
@@ -29,16 +30,18 @@ class KvmHypervisor : public Hypervisor {
   // reads the supported CPUID and makes an empty KVM VM. With `with_irqchip` that VM has the
   // interrupt controller and the PIT of default IrqchipOptions already, and must be given no other:
   // making them can wait milliseconds for a kernel thread, and the memory slots after them some
-  // more, for a grace period that then has passed long before there is a VM.
+  // more, for a grace period that then has passed long before there is a VM. It then has its vCPU 0
+  // as well, with the CPUID of an only one.
   absl::Status Prewarm(bool with_irqchip = false);
 
  private:
   explicit KvmHypervisor(std::shared_ptr<KvmHost> host);
-  absl::StatusOr<Fd> TakeVmFd();
+  absl::StatusOr<SpareVm> MakeVm(bool with_irqchip);
+  absl::StatusOr<SpareVm> TakeVm();
 
   const std::shared_ptr<KvmHost> host_;
   Mutex mutex_;
-  Fd spare_vm_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<SpareVm> spare_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace drover

@@ -4,6 +4,7 @@
 #include <linux/kvm.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -13,6 +14,7 @@
 #include "vmm/core/memory_slots.h"
 #include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/kvm_irqchip.h"
+#include "vmm/kvm/kvm_vcpu_parts.h"
 
 namespace drover {
 
@@ -36,14 +38,27 @@ class KvmHost {
   CpuidEntries supported_ ABSL_GUARDED_BY(mutex_);
 };
 
+// A VM without memory, made ahead.
+struct SpareVm {
+  Fd vm;
+  std::optional<KvmVcpuParts> first_vcpu;
+};
+
 // What the handles of one VM and its vCPUs share; ends with the last of them. Thread-safe.
 struct KvmMachine {
-  KvmMachine(std::shared_ptr<KvmHost> on, Fd vm_fd, std::unique_ptr<GuestMemory> memory)
+  KvmMachine(std::shared_ptr<KvmHost> on, SpareVm spare, std::unique_ptr<GuestMemory> memory)
       : host(std::move(on)),
         slots(std::move(memory), host->capabilities().memory_slots,
-              [fd = vm_fd.get()](const SlotMapping& mapping) { return Apply(fd, mapping); }),
-        vm(std::move(vm_fd)),
-        irqchip(vm.get()) {}
+              [fd = spare.vm.get()](const SlotMapping& mapping) { return Apply(fd, mapping); }),
+        vm(std::move(spare.vm)),
+        irqchip(vm.get()),
+        first_vcpu(std::move(spare.first_vcpu)) {}
+
+  // vCPU 0, where it was made ahead; once.
+  std::optional<KvmVcpuParts> TakeFirstVcpu() {
+    MutexLock lock(&mutex);
+    return std::exchange(first_vcpu, std::nullopt);
+  }
 
   // KVM_SET_USER_MEMORY_REGION.
   static absl::Status Apply(int vm_fd, const SlotMapping& mapping);
@@ -52,6 +67,8 @@ struct KvmMachine {
   MemorySlots slots;
   const Fd vm;  // closed before the memory goes
   KvmIrqchip irqchip;
+  Mutex mutex;
+  std::optional<KvmVcpuParts> first_vcpu ABSL_GUARDED_BY(mutex);
 };
 
 }  // namespace drover

@@ -48,23 +48,29 @@ class RunnerScope {
 
 int KickSignal() { return SIGRTMIN; }
 
-KvmVcpu::KvmVcpu(std::shared_ptr<KvmMachine> machine, uint32_t id, uint32_t vcpu_count, Fd fd,
-                 MappedRegion run)
+KvmVcpu::KvmVcpu(std::shared_ptr<KvmMachine> machine, uint32_t id, uint32_t vcpu_count,
+                 KvmVcpuParts parts)
     : machine_(std::move(machine)),
       id_(id),
       vcpu_count_(vcpu_count),
       process_(getpid()),
-      fd_(std::move(fd)),
-      run_(std::move(run)) {}
+      parts_(std::move(parts)) {}
+
+absl::StatusOr<KvmVcpuParts> MakeVcpuParts(const KvmHost& host, int vm_fd, uint32_t id) {
+  KvmVcpuParts parts;
+  ASSIGN_OR_RETURN(parts.fd, KvmIoctlFd(vm_fd, KVM_CREATE_VCPU, id, "KVM_CREATE_VCPU"));
+  ASSIGN_OR_RETURN(parts.run, MappedRegion::MapShared(parts.fd.get(), 0, host.run_bytes(),
+                                                      PROT_READ | PROT_WRITE));
+  return parts;
+}
 
 absl::StatusOr<std::unique_ptr<Vcpu>> KvmVcpu::Create(std::shared_ptr<KvmMachine> machine,
                                                       uint32_t id, uint32_t vcpu_count) {
-  ASSIGN_OR_RETURN(Fd fd, KvmIoctlFd(machine->vm.get(), KVM_CREATE_VCPU, id, "KVM_CREATE_VCPU"));
-  ASSIGN_OR_RETURN(
-      MappedRegion run,
-      MappedRegion::MapShared(fd.get(), 0, machine->host->run_bytes(), PROT_READ | PROT_WRITE));
-  return std::unique_ptr<Vcpu>(
-      new KvmVcpu(std::move(machine), id, vcpu_count, std::move(fd), std::move(run)));
+  std::optional<KvmVcpuParts> parts = id == 0 ? machine->TakeFirstVcpu() : std::nullopt;
+  if (!parts.has_value()) {
+    ASSIGN_OR_RETURN(parts, MakeVcpuParts(*machine->host, machine->vm.get(), id));
+  }
+  return std::unique_ptr<Vcpu>(new KvmVcpu(std::move(machine), id, vcpu_count, *std::move(parts)));
 }
 
 // How kicks and runs meet. A kicker sets kicked_; the first to do so stores immediate_exit, then
@@ -85,7 +91,7 @@ absl::StatusOr<VcpuExit> KvmVcpu::Run() {
   has_run_ = true;
   const RunnerScope runner(&runner_);
   for (;;) {
-    const int result = ioctl(fd_.get(), KVM_RUN, 0);
+    const int result = ioctl(parts_.fd.get(), KVM_RUN, 0);
     if (result == 0 && run()->exit_reason != KVM_EXIT_INTR) return Decode();
     // EAGAIN: a vCPU that waited for SIPI was woken up.
     if (result != 0 && errno != EINTR && errno != EAGAIN)
@@ -113,7 +119,7 @@ absl::Status KvmVcpu::CompleteExit() {
   if (held_exit_) return absl::UnavailableError("the vCPU has an exit to be handled first");
   if (!has_run_) return absl::OkStatus();
   immediate_exit().store(1);
-  const int result = ioctl(fd_.get(), KVM_RUN, 0);
+  const int result = ioctl(parts_.fd.get(), KVM_RUN, 0);
   const int error = errno;
   immediate_exit().store(0);
   if (kicked_.load()) immediate_exit().store(1);  // as in Run: a kick's store was not undone
@@ -133,7 +139,7 @@ VcpuExit KvmVcpu::Decode() {
 }
 
 absl::Status KvmVcpu::NotifyPaused() {
-  const absl::Status status = KvmIoctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0, "KVM_KVMCLOCK_CTRL");
+  const absl::Status status = KvmIoctl(parts_.fd.get(), KVM_KVMCLOCK_CTRL, 0, "KVM_KVMCLOCK_CTRL");
   if (PosixErrno(status) == std::optional<int>(EINVAL)) return absl::OkStatus();  // no kvmclock
   return status;
 }

@@ -10,10 +10,9 @@
 #include <string>
 #include <vector>
 
-#include "vmm/base/fd.h"
-#include "vmm/base/mapped_region.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/kvm/kvm_machine.h"
+#include "vmm/kvm/kvm_vcpu_parts.h"
 
 namespace drover {
 
@@ -35,18 +34,11 @@ class KvmVcpu : public Vcpu {
   std::string DumpRegisters() override;
 
  private:
-  // What a vCPU is before anything was set: the state to come back to.
-  struct PowerOn {
-    struct kvm_regs regs = {};
-    struct kvm_sregs sregs = {};
-    std::optional<struct kvm_lapic_state> lapic;  // with an in-kernel irqchip
-  };
-
-  KvmVcpu(std::shared_ptr<KvmMachine> machine, uint32_t id, uint32_t vcpu_count, Fd fd,
-          MappedRegion run);
+  KvmVcpu(std::shared_ptr<KvmMachine> machine, uint32_t id, uint32_t vcpu_count,
+          KvmVcpuParts parts);
 
   struct kvm_run* run() const {
-    return reinterpret_cast<struct kvm_run*>(run_.data());
+    return reinterpret_cast<struct kvm_run*>(parts_.run.data());
   }
   std::atomic_ref<uint8_t> immediate_exit() const {
     return std::atomic_ref<uint8_t>(run()->immediate_exit);
@@ -59,8 +51,6 @@ class KvmVcpu : public Vcpu {
   // The bytes at the instruction pointer, at most 15; fewer where memory or the translation ends.
   std::vector<uint8_t> InstructionBytes() const;
 
-  absl::Status SetCpuid();
-  absl::Status NotePowerOn();
   absl::Status ClearForReset();
   absl::Status LeaveNestedGuest();
   absl::Status ClearEvents();
@@ -73,11 +63,10 @@ class KvmVcpu : public Vcpu {
   const uint32_t id_;
   const uint32_t vcpu_count_;
   const pid_t process_;
-  const Fd fd_;
-  const MappedRegion run_;  // struct kvm_run and its I/O data
+  KvmVcpuParts parts_;
+  bool set_up_ = false;
   bool has_run_ = false;
   std::optional<VcpuExit> held_exit_;  // from CompleteExit, for the next Run
-  std::optional<PowerOn> power_on_;
 
   // See Run for how these two and immediate_exit work together.
   std::atomic<bool> kicked_{false};

@@ -42,6 +42,25 @@ std::vector<uint8_t> InitialXsave(size_t size) {
   return area;
 }
 
+absl::Status SetCpuid(int vcpu_fd, const CpuidEntries& entries) {
+  const size_t entry_bytes = entries.size() * sizeof(struct kvm_cpuid_entry2);
+  std::vector<uint64_t> buffer((sizeof(struct kvm_cpuid2) + entry_bytes) / 8 + 1);
+  auto* cpuid = reinterpret_cast<struct kvm_cpuid2*>(buffer.data());
+  cpuid->nent = static_cast<uint32_t>(entries.size());
+  memcpy(cpuid->entries, entries.data(), entry_bytes);
+  return KvmIoctl(vcpu_fd, KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
+}
+
+absl::StatusOr<VcpuPowerOn> NotePowerOn(int vcpu_fd, bool irqchip) {
+  VcpuPowerOn state;
+  RETURN_IF_ERROR(KvmIoctl(vcpu_fd, KVM_GET_REGS, &state.regs, "KVM_GET_REGS"));
+  RETURN_IF_ERROR(KvmIoctl(vcpu_fd, KVM_GET_SREGS, &state.sregs, "KVM_GET_SREGS"));
+  if (!irqchip) return state;
+  state.lapic.emplace();
+  RETURN_IF_ERROR(KvmIoctl(vcpu_fd, KVM_GET_LAPIC, &*state.lapic, "KVM_GET_LAPIC"));
+  return state;
+}
+
 std::string Segment(const char* name, const struct kvm_segment& s) {
   return absl::StrFormat("%s=%04x:%x/%x(t%x%s%s%s)", name, s.selector, s.base, s.limit, s.type,
                          s.l ? " l" : "", s.db ? " db" : "", s.unusable ? " unusable" : "");
@@ -49,54 +68,42 @@ std::string Segment(const char* name, const struct kvm_segment& s) {
 
 }  // namespace
 
+// KVM refuses another CPUID only after the vCPU ran.
+absl::Status PrepareVcpu(KvmHost& host, uint32_t id, uint32_t vcpu_count, bool irqchip,
+                         KvmVcpuParts* parts) {
+  const int fd = parts->fd.get();
+  if (parts->told_vcpus != vcpu_count) {
+    ASSIGN_OR_RETURN(const CpuidEntries* supported, host.SupportedCpuid());
+    const int tsc_khz = ioctl(fd, KVM_GET_TSC_KHZ, 0);
+    RETURN_IF_ERROR(SetCpuid(
+        fd, BuildCpuid(*supported, {.vcpu_id = id,
+                                    .vcpu_count = vcpu_count,
+                                    .tsc_khz = tsc_khz > 0 ? static_cast<uint32_t>(tsc_khz) : 0,
+                                    .tsc_deadline_timer =
+                                        KvmExtension(host.fd(), KVM_CAP_TSC_DEADLINE_TIMER) != 0,
+                                    .irqchip = irqchip})));
+    parts->told_vcpus = vcpu_count;
+  }
+  if (parts->power_on.has_value()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(parts->power_on, NotePowerOn(fd, irqchip));
+  return absl::OkStatus();
+}
+
 template <typename Argument>
 absl::Status KvmVcpu::Ioctl(unsigned long request, Argument argument, const char* name) const {
-  return KvmIoctl(fd_.get(), request, argument, name, absl::StrCat("vCPU ", id_));
+  return KvmIoctl(parts_.fd.get(), request, argument, name, absl::StrCat("vCPU ", id_));
 }
 
 absl::Status KvmVcpu::SetUpForBoot(const BootRegisters& boot) {
-  if (!power_on_) {
-    RETURN_IF_ERROR(SetCpuid());
-    RETURN_IF_ERROR(NotePowerOn());
-  } else {
-    RETURN_IF_ERROR(ClearForReset());
-  }
+  RETURN_IF_ERROR(set_up_ ? ClearForReset()
+                          : PrepareVcpu(*machine_->host, id_, vcpu_count_,
+                                        machine_->irqchip.exists(), &parts_));
+  set_up_ = true;
   RETURN_IF_ERROR(SetRegisters(boot));
   RETURN_IF_ERROR(SetLapic());
-  if (!has_run_) return SetBootMsrs(fd_.get());
-  RETURN_IF_ERROR(ResetMsrs(fd_.get()));
+  if (!has_run_) return SetBootMsrs(parts_.fd.get());
+  RETURN_IF_ERROR(ResetMsrs(parts_.fd.get()));
   return SetMpState();
-}
-
-// Once: KVM refuses another CPUID after the vCPU ran.
-absl::Status KvmVcpu::SetCpuid() {
-  ASSIGN_OR_RETURN(const CpuidEntries* supported, machine_->host->SupportedCpuid());
-  const int tsc_khz = ioctl(fd_.get(), KVM_GET_TSC_KHZ, 0);
-  const CpuidEntries entries = BuildCpuid(
-      *supported,
-      {.vcpu_id = id_,
-       .vcpu_count = vcpu_count_,
-       .tsc_khz = tsc_khz > 0 ? static_cast<uint32_t>(tsc_khz) : 0,
-       .tsc_deadline_timer = KvmExtension(machine_->host->fd(), KVM_CAP_TSC_DEADLINE_TIMER) != 0,
-       .irqchip = machine_->irqchip.exists()});
-  const size_t entry_bytes = entries.size() * sizeof(struct kvm_cpuid_entry2);
-  std::vector<uint64_t> buffer((sizeof(struct kvm_cpuid2) + entry_bytes) / 8 + 1);
-  auto* cpuid = reinterpret_cast<struct kvm_cpuid2*>(buffer.data());
-  cpuid->nent = static_cast<uint32_t>(entries.size());
-  memcpy(cpuid->entries, entries.data(), entry_bytes);
-  return Ioctl(KVM_SET_CPUID2, cpuid, "KVM_SET_CPUID2");
-}
-
-absl::Status KvmVcpu::NotePowerOn() {
-  PowerOn state;
-  RETURN_IF_ERROR(Ioctl(KVM_GET_REGS, &state.regs, "KVM_GET_REGS"));
-  RETURN_IF_ERROR(Ioctl(KVM_GET_SREGS, &state.sregs, "KVM_GET_SREGS"));
-  if (machine_->irqchip.exists()) {
-    state.lapic.emplace();
-    RETURN_IF_ERROR(Ioctl(KVM_GET_LAPIC, &*state.lapic, "KVM_GET_LAPIC"));
-  }
-  power_on_ = state;
-  return absl::OkStatus();
 }
 
 // In this order: the exit's I/O may write registers; a nested guest holds the registers of its own.
@@ -146,8 +153,8 @@ absl::Status KvmVcpu::ClearExtendedState() {
 }
 
 absl::Status KvmVcpu::SetRegisters(const BootRegisters& boot) {
-  struct kvm_sregs sregs = power_on_->sregs;
-  struct kvm_regs regs = power_on_->regs;
+  struct kvm_sregs sregs = parts_.power_on->sregs;
+  struct kvm_regs regs = parts_.power_on->regs;
   if (id_ == 0) {
     SetBootMode(boot, &sregs);
     regs = {.rbx = boot.rbx,
@@ -162,15 +169,15 @@ absl::Status KvmVcpu::SetRegisters(const BootRegisters& boot) {
 
 // Virtual wire mode (MP specification 1.4 §3.6.2.2), as firmware leaves it.
 absl::Status KvmVcpu::SetLapic() {
-  if (!power_on_->lapic) return absl::OkStatus();
-  struct kvm_lapic_state lapic = *power_on_->lapic;
+  if (!parts_.power_on->lapic) return absl::OkStatus();
+  struct kvm_lapic_state lapic = *parts_.power_on->lapic;
   SetLapicRegister(&lapic, kLvtLint0, kDeliverExtInt);
   SetLapicRegister(&lapic, kLvtLint1, kDeliverNmi);
   return Ioctl(KVM_SET_LAPIC, &lapic, "KVM_SET_LAPIC");
 }
 
 absl::Status KvmVcpu::SetMpState() {
-  if (!power_on_->lapic) return absl::OkStatus();
+  if (!parts_.power_on->lapic) return absl::OkStatus();
   struct kvm_mp_state state = {.mp_state = id_ == 0 ? uint32_t{KVM_MP_STATE_RUNNABLE}
                                                     : uint32_t{KVM_MP_STATE_UNINITIALIZED}};
   return Ioctl(KVM_SET_MP_STATE, &state, "KVM_SET_MP_STATE");
