@@ -100,6 +100,8 @@ class ConsoleStream final : public Reactor {
   absl::Status TakeMessage();
   absl::Status Wait(short socket_events, SteadyClock::time_point deadline, short* ready);
   absl::StatusOr<bool> ForwardOutput();
+  absl::StatusOr<bool> GoOnBehindAGap();
+  void TellLoss(uint64_t upto);
   void ForwardInput();
   void Respond();
   void AwaitWrite();
@@ -108,6 +110,7 @@ class ConsoleStream final : public Reactor {
   const Fd wake_;
   std::string vm_id_;
   Fd socket_;
+  uint64_t position_ = 0;               // the bytes of output that were passed on or told lost
   std::string input_;                   // taken from the client, not yet with the guest
   v1::StreamConsoleRequest request_;    // gRPC's while a read is pending
   v1::StreamConsoleResponse response_;  // gRPC's while a write is in progress
@@ -126,10 +129,7 @@ absl::Status ConsoleStream::Serve() {
   socket_ = std::move(console.socket);
   StartSendInitialMetadata();
   request_.clear_vm_id();
-  if (console.lost_bytes > 0) {
-    response_.set_lost_bytes(static_cast<int64_t>(console.lost_bytes));
-    Respond();
-  }
+  if (console.lost_bytes > 0) TellLoss(console.lost_bytes);
   return Pump();
 }
 
@@ -216,12 +216,35 @@ absl::StatusOr<bool> ConsoleStream::ForwardOutput() {
   const int error = errno;
   output->resize(n > 0 ? static_cast<size_t>(n) : 0);
   if (n > 0) {
+    position_ += static_cast<uint64_t>(n);
     Respond();
     return true;
   }
-  if (n == 0 || error == ECONNRESET) return false;
+  if (n == 0 || error == ECONNRESET) return GoOnBehindAGap();
   if (error == EAGAIN || error == EINTR) return true;
   return PosixStatus(error, "recv", "console");
+}
+
+// The worker hangs up at its end, and on a client that reads too slowly. Only of the latter has it
+// output that was never passed on and is not kept any more: true, and the stream goes on there.
+absl::StatusOr<bool> ConsoleStream::GoOnBehindAGap() {
+  ASSIGN_OR_RETURN(VmBackend * vms, shared_->gate->Pass());
+  absl::StatusOr<ConsoleAttachment> console = vms->AttachConsole(vm_id_);
+  const absl::Status& status = console.status();
+  if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status) || absl::IsUnavailable(status))
+    return false;  // it has ended
+  RETURN_IF_ERROR(status);
+  if (console->lost_bytes <= position_) return false;
+  socket_ = std::move(console->socket);
+  TellLoss(console->lost_bytes);
+  return true;
+}
+
+void ConsoleStream::TellLoss(uint64_t upto) {
+  response_.clear_output();
+  response_.set_lost_bytes(static_cast<int64_t>(upto - position_));
+  position_ = upto;
+  Respond();
 }
 
 void ConsoleStream::ForwardInput() {

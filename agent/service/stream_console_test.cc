@@ -133,6 +133,26 @@ TEST_F(StreamConsoleTest, TellsWhatWasLost) {
   EXPECT_EQ(client.lost(), 77);
 }
 
+TEST_F(StreamConsoleTest, GoesOnBehindWhatASlowReaderMissed) {
+  harness_.backend().SetLostBytes(10);
+  Client client(&harness_);
+  ASSERT_TRUE(client.Send("a"));
+  Fd guest = harness_.backend().TakeGuestConsole();
+  ASSERT_OK(WriteAll(guest.get(), "abc"));
+  EXPECT_EQ(client.Receive(3), "abc");
+  harness_.backend().SetLostBytes(1000);
+  guest.Reset();  // as a worker does with an attachment that fell behind its ring
+  guest = harness_.backend().TakeGuestConsole();
+  ASSERT_OK(WriteAll(guest.get(), "xyz"));
+  EXPECT_EQ(client.Receive(3), "xyz");
+  EXPECT_EQ(client.lost(), 1000 - 3);
+  ASSERT_TRUE(client.Send("", "still there?"));
+  EXPECT_EQ(ReadExactly(guest, 12), "still there?");
+  guest.Reset();
+  EXPECT_EQ(client.Finish().code, grpc::StatusCode::OK);
+  EXPECT_EQ(client.lost(), 1000 - 3);
+}
+
 TEST_F(StreamConsoleTest, MovesMegabytesIntactThroughBothBackpressures) {
   const std::string out(3 << 20, 'o');
   const std::string in(2 << 20, 'i');
