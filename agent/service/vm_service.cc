@@ -13,6 +13,8 @@
 namespace drover {
 namespace {
 
+constexpr size_t kMaxPageBytes = 2 << 20;  // clients take 4 MiB unless told otherwise
+
 absl::Status RequireVmId(const std::string& vm_id) {
   if (vm_id.empty()) return InvalidFields({{"vm_id", "is required"}});
   return absl::OkStatus();
@@ -56,6 +58,19 @@ absl::StatusOr<VmPage> List(const BackendGate& gate, const v1::ListVmsRequest& r
   return vms->List(request.page_size(), request.page_token());
 }
 
+// A page that every client can receive, whatever the VMs' labels add up to: as many of its VMs as
+// fit, and at least one.
+absl::Status ListFitting(const BackendGate& gate, v1::ListVmsRequest request,
+                         v1::ListVmsResponse* response) {
+  for (;;) {
+    ASSIGN_OR_RETURN(const VmPage page, List(gate, request));
+    response->Clear();
+    VmPageToProto(page, response);
+    if (page.vms.size() <= 1 || response->ByteSizeLong() <= kMaxPageBytes) return absl::OkStatus();
+    request.set_page_size(static_cast<int32_t>(page.vms.size() / 2));
+  }
+}
+
 absl::Status Delete(const BackendGate& gate, const v1::DeleteVmRequest& request) {
   RETURN_IF_ERROR(RequireVmId(request.vm_id()));
   ASSIGN_OR_RETURN(VmBackend * vms, gate.Pass());
@@ -83,10 +98,7 @@ grpc::Status VmService::GetVm(grpc::ServerContext*, const v1::GetVmRequest* requ
 
 grpc::Status VmService::ListVms(grpc::ServerContext*, const v1::ListVmsRequest* request,
                                 v1::ListVmsResponse* response) {
-  const absl::StatusOr<VmPage> page = List(gate_, *request);
-  if (!page.ok()) return ToGrpcStatus(page.status());
-  VmPageToProto(*page, response);
-  return grpc::Status::OK;
+  return ToGrpcStatus(ListFitting(gate_, *request, response));
 }
 
 grpc::Status VmService::StartVm(grpc::ServerContext*, const v1::StartVmRequest* request,

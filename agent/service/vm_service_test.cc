@@ -159,6 +159,24 @@ TEST_F(VmServiceTest, ListsPageByPage) {
   EXPECT_THAT(Fields(Call(&Stub::ListVms, request, &page)), ElementsAre("page_size"));
 }
 
+TEST_F(VmServiceTest, ListsPagesThatEveryClientCanReceive) {
+  CreateVmParams params{.spec = {.vcpus = 1, .memory_mib = 2, .kernel_path = "/images/vmlinux"}};
+  params.labels["note"] = std::string(100'000, 'x');
+  for (int i = 0; i < 50; ++i) {
+    params.id = "large-" + std::to_string(i);
+    ASSERT_TRUE(harness_.backend().Create(params).ok());
+  }
+  v1::ListVmsRequest request;
+  v1::ListVmsResponse page;
+  int seen = 0;
+  do {
+    ASSERT_EQ(Call(&Stub::ListVms, request, &page).code, grpc::StatusCode::OK);
+    seen += page.vms_size();
+    request.set_page_token(page.next_page_token());
+  } while (!page.next_page_token().empty());
+  EXPECT_EQ(seen, 50);
+}
+
 TEST_F(VmServiceTest, DescribesTheHost) {
   harness_.AddVm("a");
   grpc::ClientContext context;
