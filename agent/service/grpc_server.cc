@@ -3,7 +3,6 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <sys/stat.h>
 
 #include <mutex>
 
@@ -69,28 +68,34 @@ void SetObserver(RpcObserver* observer, grpc::ServerBuilder* builder) {
   builder->experimental().SetInterceptorCreators(std::move(factories));
 }
 
-absl::Status AddListeners(const GrpcServerOptions& options, int* tcp_port,
-                          grpc::ServerBuilder* builder) {
+absl::Status CheckAddresses(const GrpcServerOptions& options) {
   if (options.unix_path.empty() && options.insecure_tcp_address.empty())
     return absl::InvalidArgumentError("there is no address to listen on");
-  if (!options.unix_path.empty()) {
-    RETURN_IF_ERROR(ClaimUnixSocketPath(options.unix_path));
-    builder->AddListeningPort("unix:" + options.unix_path, grpc::InsecureServerCredentials());
-  }
-  if (!options.insecure_tcp_address.empty()) {
-    RETURN_IF_ERROR(CheckLoopbackAddress(options.insecure_tcp_address));
-    builder->AddListeningPort(options.insecure_tcp_address, grpc::InsecureServerCredentials(),
-                              tcp_port);
-  }
-  return absl::OkStatus();
+  return options.insecure_tcp_address.empty() ? absl::OkStatus()
+                                              : CheckLoopbackAddress(options.insecure_tcp_address);
 }
 
-// bind(2) gives the socket its mode, so that it never has a wider one.
-std::unique_ptr<grpc::Server> BuildWithSocketMode(grpc::ServerBuilder* builder) {
-  const mode_t before = umask(0117);
-  std::unique_ptr<grpc::Server> server = builder->BuildAndStart();
-  umask(before);
-  return server;
+absl::Status CannotListen(const std::string& address, absl::string_view why) {
+  return absl::UnavailableError(absl::StrCat(
+      "cannot listen on ", address, why,
+      ": check that the agent's user may write to the directory and that the port is free"));
+}
+
+// Null without a path.
+absl::StatusOr<std::unique_ptr<UnixAcceptor>> ListenUnixSocket(const std::string& path) {
+  if (path.empty()) return std::unique_ptr<UnixAcceptor>();
+  RETURN_IF_ERROR(ClaimUnixSocketPath(path));
+  auto acceptor = UnixAcceptor::Listen(path);
+  if (acceptor.ok()) return acceptor;
+  return CannotListen(path, absl::StrCat(" (", acceptor.status().message(), ")"));
+}
+
+using Connections = grpc::experimental::ExternalConnectionAcceptor;
+
+void HandOn(Connections* connections, Fd connection) {
+  Connections::NewConnectionParameters parameters;
+  parameters.fd = connection.Release();
+  connections->HandleNewConnection(&parameters);
 }
 
 }  // namespace
@@ -98,22 +103,28 @@ std::unique_ptr<grpc::Server> BuildWithSocketMode(grpc::ServerBuilder* builder) 
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     const GrpcServerOptions& options, const std::vector<grpc::Service*>& services,
     RpcObserver* observer) {
+  RETURN_IF_ERROR(CheckAddresses(options));
   InitializeGrpc();
+  ASSIGN_OR_RETURN(std::unique_ptr<UnixAcceptor> acceptor, ListenUnixSocket(options.unix_path));
   grpc::ServerBuilder builder;
   auto tcp_port = std::make_unique<int>(0);
-  RETURN_IF_ERROR(AddListeners(options, tcp_port.get(), &builder));
+  std::shared_ptr<Connections> connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
+  if (!options.insecure_tcp_address.empty())
+    builder.AddListeningPort(options.insecure_tcp_address, grpc::InsecureServerCredentials(),
+                             tcp_port.get());
   for (grpc::Service* service : services) builder.RegisterService(service);
   SetLimits(&builder);
   SetObserver(observer, &builder);
-  std::unique_ptr<grpc::Server> server = BuildWithSocketMode(&builder);
-  if (server == nullptr)
-    return absl::UnavailableError(absl::StrCat(
-        "cannot listen on ", options.unix_path,
-        options.unix_path.empty() || options.insecure_tcp_address.empty() ? "" : " and ",
-        options.insecure_tcp_address,
-        ": check that the agent's user may write to the directory and that the port is free"));
-  auto result = std::unique_ptr<GrpcServer>(new GrpcServer(std::move(server), std::move(tcp_port)));
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) return CannotListen(options.insecure_tcp_address, "");
+  auto result = std::unique_ptr<GrpcServer>(
+      new GrpcServer(std::move(server), std::move(tcp_port), std::move(acceptor)));
   result->SetServing(false);
+  if (result->acceptor_ != nullptr)
+    result->acceptor_->Start(
+        [connections](Fd connection) { HandOn(connections.get(), std::move(connection)); });
   return result;
 }
 
@@ -127,6 +138,7 @@ void GrpcServer::SetServing(bool serving) {
 
 void GrpcServer::Shutdown(std::chrono::milliseconds bound) {
   SetServing(false);
+  if (acceptor_ != nullptr) acceptor_->Stop();
   server_->Shutdown(std::chrono::system_clock::now() + bound);
   server_->Wait();
 }

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/service/rpc_observer.h"
+#include "agent/service/unix_acceptor.h"
 
 namespace drover {
 
@@ -42,11 +43,15 @@ class GrpcServer {
   int tcp_port() const { return *tcp_port_; }
 
  private:
-  GrpcServer(std::unique_ptr<grpc::Server> server, std::unique_ptr<int> tcp_port)
-      : server_(std::move(server)), tcp_port_(std::move(tcp_port)) {}
+  GrpcServer(std::unique_ptr<grpc::Server> server, std::unique_ptr<int> tcp_port,
+             std::unique_ptr<UnixAcceptor> acceptor)
+      : server_(std::move(server)),
+        tcp_port_(std::move(tcp_port)),
+        acceptor_(std::move(acceptor)) {}
 
   const std::unique_ptr<grpc::Server> server_;
   const std::unique_ptr<int> tcp_port_;
+  const std::unique_ptr<UnixAcceptor> acceptor_;  // null without a unix socket
 };
 
 }  // namespace drover
