@@ -49,7 +49,8 @@ void WorkerConnection::Close(const absl::Status& why) {
     MutexLock lock(&mutex_);
     if (!closed_.ok()) return;
     closed_ = Gone(why.message());
-    answered_.SignalAll();
+    for (const auto& [sequence, pending] : pending_)
+      if (pending.waiter != nullptr) pending.waiter->Signal();
   }
   loop_->Post([self = shared_from_this()] {
     if (self->watched_) self->loop_->loop()->Unwatch(self->channel_.fd());
@@ -85,8 +86,10 @@ absl::StatusOr<WorkerConnection::Answer> WorkerConnection::Await(
   MutexLock lock(&mutex_);
   const auto it = pending_.find(sequence);
   DROVER_CHECK(it != pending_.end());
+  CondVar answered;
+  it->second.waiter = &answered;
   while (!it->second.done && closed_.ok())
-    if (!answered_.WaitUntil(&mutex_, deadline) && std::chrono::steady_clock::now() >= deadline)
+    if (!answered.WaitUntil(&mutex_, deadline) && std::chrono::steady_clock::now() >= deadline)
       break;
   Pending pending = std::move(it->second);
   pending_.erase(it);
@@ -132,7 +135,7 @@ bool WorkerConnection::TakeAnswer(Answer* answer) {
   if (it == pending_.end() || it->second.done) return false;
   it->second.answer = std::move(*answer);
   it->second.done = true;
-  answered_.SignalAll();
+  if (it->second.waiter != nullptr) it->second.waiter->Signal();
   return true;
 }
 

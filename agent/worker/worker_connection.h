@@ -48,6 +48,7 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
  private:
   struct Pending {
     bool done = false;
+    CondVar* waiter = nullptr;
     Answer answer;
   };
 
@@ -69,7 +70,6 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
   std::chrono::steady_clock::time_point window_;
 
   mutable Mutex mutex_;
-  CondVar answered_;
   std::map<uint64_t, Pending> pending_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::Status closed_ ABSL_GUARDED_BY(mutex_);  // why; OK while open
