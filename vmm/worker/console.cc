@@ -16,6 +16,7 @@ namespace {
 
 constexpr size_t kChunk = 4096;
 constexpr size_t kInputChunk = 256;
+constexpr int kChunksPerTurn = 32;
 
 }  // namespace
 
@@ -95,11 +96,16 @@ bool Console::Flush() {
   return drained;
 }
 
-// Sends until the output ends or the socket is full; false when the reader has gone or fell so far
-// behind that bytes would be missing.
+// Sends until the output ends, the socket is full or it is others' turn on the loop: a guest that
+// writes as fast as its reader reads must not keep the loop. False when the reader has gone or fell
+// so far behind that bytes would be missing.
 bool Console::Send(Attachment& attachment) {
   std::array<uint8_t, kChunk> chunk;
-  for (;;) {
+  for (int turn = 0;; ++turn) {
+    if (turn == kChunksPerTurn) {
+      SetBlocked(attachment, true);  // the socket has room: its turn comes again
+      return true;
+    }
     size_t size;
     {
       MutexLock lock(&mutex_);
@@ -111,11 +117,14 @@ bool Console::Send(Attachment& attachment) {
                   : send(attachment.socket.get(), chunk.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno != EAGAIN) return false;
-    const bool was_blocked = std::exchange(attachment.blocked, sent < 0);
-    if (was_blocked != attachment.blocked) UpdateWatch(attachment);
+    SetBlocked(attachment, sent < 0);
     if (sent <= 0) return true;
     attachment.next += static_cast<uint64_t>(sent);
   }
+}
+
+void Console::SetBlocked(Attachment& attachment, bool blocked) {
+  if (std::exchange(attachment.blocked, blocked) != blocked) UpdateWatch(attachment);
 }
 
 void Console::OnEvents(int fd, uint32_t events) {

@@ -65,6 +65,7 @@ class Console {
 
   void OnEvents(int fd, uint32_t events);
   bool Send(Attachment& attachment);
+  void SetBlocked(Attachment& attachment, bool blocked);
   bool ReadInput(Attachment& attachment);
   bool GiveInput(Attachment& attachment);
   void UpdateWatch(const Attachment& attachment);
