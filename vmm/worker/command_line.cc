@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "vmm/base/version.h"
 #include "vmm/kvm/kvm_hypervisor.h"
 #include "vmm/worker/cold_memory.h"
+#include "vmm/worker/file_limit.h"
 #include "vmm/worker/launch.h"
 #include "vmm/worker/seccomp_policy.h"
 #include "vmm/worker/worker.h"
@@ -67,6 +69,7 @@ absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenHypervisor() {
 void PrepareProcess() {
   SetLogComponent("drover-vmm");
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  signal(SIGXFSZ, SIG_IGN);  // a log that is full must not end the VM
   // One heap for all threads: less memory, and libc never looks for the number of processors.
   mallopt(M_ARENA_MAX, 1);
   // libc reads its time zone once, for the log's UTC as well: now, while files may be opened.
@@ -87,6 +90,7 @@ absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hyperviso
                       .clock = &clock,
                       .launch = std::move(launch),
                       .enter_vcpu_thread = [&policies] { return policies.vcpu.Enter(); },
+                      .on_memory = LimitFileSize,
                       .confine = [&policies] { return policies.main.Enter(); }}));
   loop->RunAfter(kColdAfter, DropColdMemory);
   loop->Run();
@@ -104,6 +108,7 @@ absl::Status RunWorker() {
   RETURN_IF_ERROR(policies.setup.Enter());
   ASSIGN_OR_RETURN(std::optional<Launch> launch, ReceiveLaunch(channel));
   if (!launch.has_value()) return absl::OkStatus();
+  channel.Close();  // from here on nothing leads to the helper
   return Serve(*std::move(launch), hypervisor.ok() ? hypervisor->get() : nullptr,
                WithReason(hypervisor.status(), "KVM_UNUSABLE"), loop.get(), policies);
 }

@@ -7,6 +7,22 @@
 #include "vmm/base/status.h"
 
 namespace drover {
+namespace {
+
+// Of a guest that resets without end, ever fewer boots: it must not fill the log.
+bool IsWorthLogging(uint32_t boot_count) {
+  return boot_count <= 16 || (boot_count & (boot_count - 1)) == 0;
+}
+
+void LogState(const MachineStatus& status) {
+  Log(status.state == MachineState::kFailed ? LogLevel::kError : LogLevel::kInfo, "machine",
+      {{"state", MachineStateName(status.state)},
+       {"reason", status.reason},
+       {"detail", status.message},
+       {"boots", status.boot_count}});
+}
+
+}  // namespace
 
 Machine::~Machine() = default;
 
@@ -19,8 +35,7 @@ absl::Status Machine::WrongState(absl::string_view call) const {
 absl::Status Machine::Change(MachineState to, absl::string_view reason, absl::string_view message,
                              bool boots) {
   RETURN_IF_ERROR(state_.Change(to, reason, message, boots));
-  Log(to == MachineState::kFailed ? LogLevel::kError : LogLevel::kInfo, "machine",
-      {{"state", MachineStateName(to)}, {"reason", reason}, {"detail", message}});
+  if (!boots || IsWorthLogging(state_.status().boot_count)) LogState(state_.status());
   if (options_.on_change) options_.on_change(state_.status());
   return absl::OkStatus();
 }

@@ -55,7 +55,7 @@ absl::Status MakeMemory(Build& build) {
   absl::StatusOr<std::unique_ptr<GuestMemory>> memory = GuestMemory::Create(build.ranges);
   if (!memory.ok()) return WithField(memory.status(), "vm.spec.memory_mib");
   build.parts.memory = *std::move(memory);
-  return absl::OkStatus();
+  return build.environment.on_memory ? build.environment.on_memory() : absl::OkStatus();
 }
 
 // Before the VM, so that a bad image costs no VM.

@@ -33,6 +33,8 @@ struct MachineEnvironment {
   const Clock* clock = nullptr;
   int kernel_fd = -1;
   int initrd_fd = -1;
+  // Called once guest memory is made and before a byte of the image is read; may be empty.
+  std::function<absl::Status()> on_memory = nullptr;
 };
 
 // A machine that could run: its members go in the reverse order.

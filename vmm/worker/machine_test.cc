@@ -51,7 +51,8 @@ class MachineTest : public ::testing::Test {
                         .hypervisor = hypervisor_.get(),
                         .console = console_.get(),
                         .clock = &clock_,
-                        .kernel_fd = kernel_.get()},
+                        .kernel_fd = kernel_.get(),
+                        .on_memory = [this] { return memory_status_; }},
         .enter_vcpu_thread = [this] { return enter_status_; },
         .on_change = [this](const MachineStatus& status) { changes_.push_back(status); }});
   }
@@ -95,6 +96,7 @@ class MachineTest : public ::testing::Test {
   void QueueReset(uint32_t vcpu = 0) { hypervisor_->script(vcpu).QueuePortWrite(0x64, {0xfe}); }
 
   FakeClock clock_;
+  absl::Status memory_status_;
   absl::Status enter_status_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<FakeHypervisor> hypervisor_;
@@ -179,6 +181,12 @@ TEST_F(MachineTest, RefusesABadImage) {
   const absl::Status status = Configure();
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, ::testing::_));
   EXPECT_EQ(FieldOf(status), "vm.spec.boot.kernel_path");
+}
+
+TEST_F(MachineTest, NoImageIsReadWhereWhatFollowsMemoryFails) {
+  memory_status_ = absl::InternalError("no limit");
+  kernel_ = Fd();
+  EXPECT_EQ(Configure().code(), absl::StatusCode::kInternal);
 }
 
 TEST_F(MachineTest, AtMost254Vcpus) {

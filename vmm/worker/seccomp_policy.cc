@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -116,12 +117,13 @@ Rules SetupRules() {
       {SYS_set_robust_list},
       {SYS_rseq},
       {SYS_rt_sigaction},
-      {SYS_memfd_create},
+      {SYS_memfd_create, {OneOf(1, {MFD_CLOEXEC | MFD_ALLOW_SEALING})}},
       {SYS_ftruncate},
       {SYS_fcntl, {OneOf(1, {F_ADD_SEALS, F_DUPFD_CLOEXEC})}},
       {SYS_dup2, {OneOf(1, {STDERR_FILENO})}},
       {SYS_eventfd2},
       {SYS_epoll_create1},
+      {SYS_prlimit64, {OneOf(0, {0}), OneOf(1, {RLIMIT_FSIZE})}},
       {SYS_prctl, {OneOf(0, {PR_SET_NO_NEW_PRIVS})}},
       {SYS_seccomp, {OneOf(0, {SECCOMP_SET_MODE_FILTER})}},
       KvmIoctls(KvmSetupIoctls()),

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -90,7 +91,11 @@ std::vector<Case> Cases() {
        false},
       {"fallocate more", SYS_fallocate, {-1, 0, 0, 1}, false, false, false},
       {"pwrite", SYS_pwrite64, {-1, 0, 0, 0}, true, true, false},
-      {"memfd_create", SYS_memfd_create, {0, 0}, true, false, false},
+      {"memfd_create", SYS_memfd_create, {0, MFD_CLOEXEC | MFD_ALLOW_SEALING}, true, false, false},
+      {"memfd_create huge", SYS_memfd_create, {0, MFD_CLOEXEC | MFD_HUGETLB}, false, false, false},
+      {"prlimit64 file size", SYS_prlimit64, {0, RLIMIT_FSIZE, 0, 0}, true, false, false},
+      {"prlimit64 descriptors", SYS_prlimit64, {0, RLIMIT_NOFILE, 0, 0}, false, false, false},
+      {"prlimit64 of another", SYS_prlimit64, {1, RLIMIT_FSIZE, 0, 0}, false, false, false},
       {"clone thread", SYS_clone, {kThread | CLONE_NEWNET, 0}, false, false, false},
       {"clone process", SYS_clone, {SIGCHLD, 0}, false, false, false},
       {"clone3", SYS_clone3, {0, 0}, true, false, false},

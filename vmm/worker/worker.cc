@@ -24,7 +24,8 @@ Worker::Worker(Options options)
                                 .console = &console_,
                                 .clock = options_.clock,
                                 .kernel_fd = options_.launch.kernel.get(),
-                                .initrd_fd = options_.launch.initrd.get()},
+                                .initrd_fd = options_.launch.initrd.get(),
+                                .on_memory = options_.on_memory},
                 .enter_vcpu_thread = options_.enter_vcpu_thread,
                 .on_change = [this](const MachineStatus& status) { OnChange(status); }}) {}
 

@@ -33,6 +33,7 @@ class Worker {
     const Clock* clock = nullptr;
     Launch launch;
     std::function<absl::Status()> enter_vcpu_thread;  // as in VcpuThreads
+    std::function<absl::Status()> on_memory;          // as in MachineEnvironment
     std::function<absl::Status()> confine;            // once the machine is built; may be empty
   };
   static absl::StatusOr<std::unique_ptr<Worker>> Create(Options options);
