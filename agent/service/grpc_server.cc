@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "agent/service/listen_address.h"
+#include "agent/service/reflection_limit.h"
 #include "proto/google/rpc/error_details.pb.h"
 #include "proto/google/rpc/status.pb.h"
 #include "proto/grpc/health/v1/health.pb.h"
@@ -20,6 +21,7 @@ constexpr int kMaxReceiveBytes = 1 << 20;
 constexpr int kMaxConcurrentStreams = 128;  // a connection
 constexpr size_t kMaxMemoryBytes = 256 << 20;
 constexpr int kMaxThreads = 1024;              // a call in progress occupies one
+constexpr int kMaxReflectionStreams = 64;      // of those threads
 constexpr int kStreamWindowBytes = 256 << 10;  // more than the largest console input
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kKeepaliveMs = 120'000;
@@ -61,10 +63,10 @@ void SetLimits(grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
 }
 
-void SetObserver(RpcObserver* observer, grpc::ServerBuilder* builder) {
-  if (observer == nullptr) return;
+void SetInterceptors(RpcObserver* observer, grpc::ServerBuilder* builder) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
-  factories.push_back(ObserveRpcs(observer));
+  factories.push_back(LimitReflection(kMaxReflectionStreams));
+  if (observer != nullptr) factories.push_back(ObserveRpcs(observer));
   builder->experimental().SetInterceptorCreators(std::move(factories));
 }
 
@@ -116,7 +118,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
                              tcp_port.get());
   for (grpc::Service* service : services) builder.RegisterService(service);
   SetLimits(&builder);
-  SetObserver(observer, &builder);
+  SetInterceptors(observer, &builder);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return CannotListen(options.insecure_tcp_address, "");
   auto result = std::unique_ptr<GrpcServer>(

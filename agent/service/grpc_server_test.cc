@@ -2,6 +2,7 @@
 
 #include <grpcpp/generic/generic_stub.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <tuple>
 
@@ -125,6 +126,55 @@ TEST(GrpcServerTest, DescribesItsServicesAndTheErrorDetails) {
     EXPECT_THAT(answer,
                 HasSubstr("\x12" + std::string(1, static_cast<char>(package.size())) + package))
         << name;
+  }
+}
+
+// Opens a reflection stream and says nothing on it.
+class IdleReflection {
+ public:
+  explicit IdleReflection(const std::shared_ptr<grpc::Channel>& channel) : stub_(channel) {
+    SetTestDeadline(&context_);
+    call_ = stub_.PrepareCall(
+        &context_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", &queue_);
+    call_->StartCall(nullptr);
+    call_->ReadInitialMetadata(nullptr);
+  }
+  ~IdleReflection() {
+    context_.TryCancel();
+    call_->Finish(&status_, nullptr);
+    queue_.Shutdown();
+    void* tag;
+    bool ok;
+    while (queue_.Next(&tag, &ok)) {
+    }
+  }
+
+ private:
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  grpc::GenericStub stub_;
+  std::unique_ptr<grpc::GenericClientAsyncReaderWriter> call_;
+  grpc::Status status_;
+};
+
+TEST(GrpcServerTest, IdleReflectionStreamsDoNotTakeItsThreads) {
+  ServiceHarness harness;
+  harness.Open();
+  std::vector<std::unique_ptr<IdleReflection>> idle;
+  for (int connection = 0; connection < 10; ++connection) {
+    grpc::ChannelArguments alone;  // a connection of its own
+    alone.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    const auto channel = grpc::CreateCustomChannel("unix:" + harness.socket_path(),
+                                                   grpc::InsecureChannelCredentials(), alone);
+    for (int i = 0; i < 120; ++i) idle.push_back(std::make_unique<IdleReflection>(channel));
+  }
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    SetTestDeadline(&context);
+    v1::Host host;
+    const auto stub = v1::HostService::NewStub(harness.NewChannel());
+    EXPECT_EQ(stub->GetHost(&context, {}, &host).error_code(), grpc::StatusCode::OK);
+    usleep(50'000);
   }
 }
 
