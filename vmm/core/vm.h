@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
 #include "vmm/core/balloon.h"
+#include "vmm/core/dirty_source.h"
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/ioevent.h"
 #include "vmm/core/irq_line.h"
@@ -90,6 +91,10 @@ class Vm {
   // `bitmap` must hold a bit for each page (INVALID_ARGUMENT); a slot that does not log is
   // FAILED_PRECONDITION.
   virtual absl::Status GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) = 0;
+  // For DirtyLog::Create (dirty_log.h) alone: what this machine knows of vCPUs' writes. It keeps
+  // the machine alive. ALREADY_EXISTS while there is another; FAILED_PRECONDITION when a slot logs.
+  virtual absl::StatusOr<std::unique_ptr<DirtySource>> OpenDirtySource(
+      const DirtySourceOptions& options) = 0;
 
   // Signals `event` (an eventfd) on a matching guest write instead of an exit. ALREADY_EXISTS for a
   // duplicate; INVALID_ARGUMENT for another width, or a value without width.

@@ -13,6 +13,7 @@
 #include "vmm/core/capabilities.h"
 #include "vmm/core/memory_slots.h"
 #include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/dirty_rings.h"
 #include "vmm/kvm/kvm_irqchip.h"
 #include "vmm/kvm/kvm_vcpu_parts.h"
 
@@ -52,6 +53,7 @@ struct KvmMachine {
               [fd = spare.vm.get()](const SlotMapping& mapping) { return Apply(fd, mapping); }),
         vm(std::move(spare.vm)),
         irqchip(vm.get()),
+        rings(/*has_vcpus=*/spare.first_vcpu.has_value()),
         first_vcpu(std::move(spare.first_vcpu)) {}
 
   // vCPU 0, where it was made ahead; once.
@@ -67,6 +69,7 @@ struct KvmMachine {
   MemorySlots slots;
   const Fd vm;  // closed before the memory goes
   KvmIrqchip irqchip;
+  DirtyRings rings;
   Mutex mutex;
   std::optional<KvmVcpuParts> first_vcpu ABSL_GUARDED_BY(mutex);
 };

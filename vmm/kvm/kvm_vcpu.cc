@@ -70,6 +70,7 @@ absl::StatusOr<std::unique_ptr<Vcpu>> KvmVcpu::Create(std::shared_ptr<KvmMachine
   if (!parts.has_value()) {
     ASSIGN_OR_RETURN(parts, MakeVcpuParts(*machine->host, machine->vm.get(), id));
   }
+  RETURN_IF_ERROR(machine->rings.AddVcpu(parts->fd.get()));
   return std::unique_ptr<Vcpu>(new KvmVcpu(std::move(machine), id, vcpu_count, *std::move(parts)));
 }
 

@@ -9,6 +9,7 @@
 #include "vmm/base/log.h"
 #include "vmm/core/balloon.h"
 #include "vmm/core/vm_errors.h"
+#include "vmm/kvm/dirty_ring_source.h"
 #include "vmm/kvm/kvm_ioctl.h"
 #include "vmm/kvm/kvm_vcpu.h"
 
@@ -126,6 +127,11 @@ absl::Status KvmVm::GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) {
     log.dirty_bitmap = words.data();
     return KvmIoctl(fd(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG");
   });
+}
+
+absl::StatusOr<std::unique_ptr<DirtySource>> KvmVm::OpenDirtySource(
+    const DirtySourceOptions& options) {
+  return OpenKvmDirtySource(machine_, options);
 }
 
 absl::Status KvmVm::SetIoevent(const Fd& event, IoAddress address, Datamatch match,

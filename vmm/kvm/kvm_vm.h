@@ -32,6 +32,8 @@ class KvmVm : public Vm {
 
   absl::Status SetDirtyLogging(MemorySlot slot, bool enabled) override;
   absl::Status GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) override;
+  absl::StatusOr<std::unique_ptr<DirtySource>> OpenDirtySource(
+      const DirtySourceOptions& options) override;
 
   absl::Status RegisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;
   absl::Status UnregisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "vmm/base/status.h"
+#include "vmm/core/testing/fake_dirty_source.h"
 #include "vmm/core/vm_errors.h"
 
 namespace drover {
@@ -159,23 +160,44 @@ absl::Status FakeMachine::Apply(const SlotMapping& mapping) {
     dirty.erase(mapping.slot);
     return absl::OkStatus();
   }
+  const auto before = mapped.find(mapping.slot);
+  const bool logged = before != mapped.end() && before->second.log_dirty_pages;
   mapped[mapping.slot] = mapping;
   if (!mapping.log_dirty_pages) dirty.erase(mapping.slot);
+  if (initially_set && mapping.log_dirty_pages && !logged)
+    for (uint64_t page = 0; page < mapping.range.size / 4096; ++page)
+      dirty[mapping.slot].insert(page);
   return absl::OkStatus();
 }
 
-bool FakeVm::TouchAsGuest(uint64_t address, std::span<const uint8_t> data) {
+// In a VM with rings a page is noted once until it is reset, in the ring of the vCPU that wrote it.
+bool FakeMachine::NoteGuestWrite(uint32_t vcpu, const SlotMapping& mapping, uint64_t first,
+                                 uint64_t last) {
+  if (!mapping.log_dirty_pages) return true;
+  std::set<uint64_t>& noted = dirty[mapping.slot];
+  std::vector<RingEntry>& ring = rings[vcpu];
+  if (ring_pages != 0 && ring.size() + (last - first + 1) > ring_pages) return false;
+  for (uint64_t page = first; page <= last; ++page)
+    if (noted.insert(page).second && ring_pages != 0) ring.push_back({mapping.slot, page});
+  return true;
+}
+
+FakeWrite FakeVm::WriteAsVcpu(uint32_t id, uint64_t address, std::span<const uint8_t> data) {
   MutexLock lock(&machine_->mutex);
   for (const auto& [slot, mapping] : machine_->mapped) {
     if (mapping.read_only || !mapping.range.Contains(address)) continue;
     const uint64_t offset = address - mapping.range.start;
-    if (data.size() > mapping.range.size - offset) return false;
+    if (data.size() > mapping.range.size - offset) return FakeWrite::kExit;
+    if (!machine_->NoteGuestWrite(id, mapping, offset / 4096, (offset + data.size() - 1) / 4096))
+      return FakeWrite::kRingFull;
     memcpy(mapping.host + offset, data.data(), data.size());
-    for (uint64_t page = offset / 4096; page <= (offset + data.size() - 1) / 4096; ++page)
-      if (mapping.log_dirty_pages) machine_->dirty[slot].insert(page);
-    return true;
+    return FakeWrite::kDone;
   }
-  return false;
+  return FakeWrite::kExit;
+}
+
+bool FakeVm::TouchAsGuest(uint64_t address, std::span<const uint8_t> data) {
+  return WriteAsVcpu(0, address, data) == FakeWrite::kDone;
 }
 
 absl::StatusOr<std::unique_ptr<Vm>> FakeVm::Clone() { return std::make_unique<FakeVm>(machine_); }
@@ -244,6 +266,11 @@ absl::Status FakeVm::GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) {
     machine_->dirty[s].clear();
     return absl::OkStatus();
   });
+}
+
+absl::StatusOr<std::unique_ptr<DirtySource>> FakeVm::OpenDirtySource(
+    const DirtySourceOptions& options) {
+  return OpenFakeDirtySource(machine_, options);
 }
 
 absl::Status FakeVm::RegisterIoevent(const Fd& event, IoAddress address, Datamatch match) {

@@ -67,6 +67,12 @@ class FakeHypervisor : public Hypervisor {
 // What the handles of one fake VM share. Thread-safe.
 class FakeMachine {
  public:
+  // A write to a page of a slot that logs, until its ring is reset.
+  struct RingEntry {
+    MemorySlot slot;
+    uint64_t page;
+  };
+
   FakeMachine(const BackendCapabilities& capabilities, std::shared_ptr<FakeHost> host,
               std::unique_ptr<GuestMemory> memory);
 
@@ -78,6 +84,9 @@ class FakeMachine {
   };
 
   absl::Status Apply(const SlotMapping& mapping);
+  // False when vCPU's ring is full, before anything has changed.
+  bool NoteGuestWrite(uint32_t vcpu, const SlotMapping& mapping, uint64_t first, uint64_t last)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   const BackendCapabilities capabilities;
   const std::shared_ptr<FakeHost> host;
@@ -85,6 +94,9 @@ class FakeMachine {
   Mutex mutex;
   std::map<MemorySlot, SlotMapping> mapped ABSL_GUARDED_BY(mutex);
   std::map<MemorySlot, std::set<uint64_t>> dirty ABSL_GUARDED_BY(mutex);  // pages by slot
+  bool initially_set ABSL_GUARDED_BY(mutex) = false;  // slots that start to log are all dirty
+  uint32_t ring_pages ABSL_GUARDED_BY(mutex) = 0;     // 0: no rings
+  std::map<uint32_t, std::vector<RingEntry>> rings ABSL_GUARDED_BY(mutex);  // by vCPU
   std::vector<Ioevent> ioevents ABSL_GUARDED_BY(mutex);
   std::map<int, uint32_t> irqfds ABSL_GUARDED_BY(mutex);  // event to gsi
   std::set<uint32_t> vcpus ABSL_GUARDED_BY(mutex);
@@ -92,6 +104,8 @@ class FakeMachine {
   bool split ABSL_GUARDED_BY(mutex) = false;
   PvClock clock ABSL_GUARDED_BY(mutex);
 };
+
+enum class FakeWrite { kDone, kExit, kRingFull };
 
 // One handle of a fake VM. Thread-safe.
 class FakeVm : public Vm {
@@ -101,6 +115,9 @@ class FakeVm : public Vm {
   // What a guest's write of `data` does: memory is changed and its page dirty (true), or it would
   // be an exit (false).
   bool TouchAsGuest(uint64_t address, std::span<const uint8_t> data);
+  // The same by vCPU `id`, whose ring may be full: nothing is written, and the vCPU would return
+  // DirtyRingFullExit.
+  FakeWrite WriteAsVcpu(uint32_t id, uint64_t address, std::span<const uint8_t> data);
 
   absl::StatusOr<std::unique_ptr<Vm>> Clone() override;
   bool CheckCapability(VmCapability capability) const override;
@@ -116,6 +133,8 @@ class FakeVm : public Vm {
   absl::StatusOr<Fd> CreateDevice(DeviceKind kind) override;
   absl::Status SetDirtyLogging(MemorySlot slot, bool enabled) override;
   absl::Status GetDirtyLog(MemorySlot slot, std::span<uint8_t> bitmap) override;
+  absl::StatusOr<std::unique_ptr<DirtySource>> OpenDirtySource(
+      const DirtySourceOptions& options) override;
   absl::Status RegisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;
   absl::Status UnregisterIoevent(const Fd& event, IoAddress address, Datamatch match) override;
   absl::Status HandleIoEvents(IoAddress address, std::span<const uint8_t> data) override;
