@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <set>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "vmm/base/status.h"
@@ -48,8 +50,25 @@ sock_filter Jump(uint16_t test, uint32_t operand, uint8_t if_true, uint8_t if_fa
 uint32_t Low(uint64_t value) { return static_cast<uint32_t>(value); }
 uint32_t High(uint64_t value) { return static_cast<uint32_t>(value >> 32); }
 
-// Values share their upper half nearly always (0), so each is tested whole: high, then low.
+bool ShareHighHalf(std::span<const uint64_t> values) {
+  return std::all_of(values.begin(), values.end(),
+                     [first = values[0]](uint64_t value) { return High(value) == High(first); });
+}
+
+// The upper half once, then the lower halves.
+void LowEqualsOneOf(const ArgumentRule& rule, Program* out) {
+  out->push_back(Load(LowHalf(rule.index) + 4));
+  out->push_back(Jump(BPF_JEQ, High(rule.values[0]), 0, kElse));
+  out->push_back(Load(LowHalf(rule.index)));
+  for (size_t i = 0; i < rule.values.size(); ++i) {
+    const size_t after = rule.values.size() - 1 - i;
+    out->push_back(
+        Jump(BPF_JEQ, Low(rule.values[i]), static_cast<uint8_t>(after), after == 0 ? kElse : 0));
+  }
+}
+
 void EqualsOneOf(const ArgumentRule& rule, Program* out) {
+  if (ShareHighHalf(rule.values)) return LowEqualsOneOf(rule, out);
   for (size_t i = 0; i < rule.values.size(); ++i) {
     const bool last = i + 1 == rule.values.size();
     const uint8_t hit = static_cast<uint8_t>((rule.values.size() - 1 - i) * 4);
@@ -116,18 +135,31 @@ Program CompileRule(const SyscallRule& rule) {
   return body;
 }
 
-// All rules of one number behind its test; when none holds, the default.
-void AddSyscall(std::span<const SyscallRule> rules, long number, Program* out) {
-  Program body;
+// All rules of one number; when none holds, or it is another number, the default.
+Program CompileSyscall(std::span<const SyscallRule> rules, long number) {
+  Program body = {Jump(BPF_JEQ, static_cast<uint32_t>(number), 1, 0),
+                  Return(SECCOMP_RET_KILL_PROCESS)};
   for (const SyscallRule& rule : rules) {
     if (rule.number != number) continue;
     const Program piece = CompileRule(rule);
     body.insert(body.end(), piece.begin(), piece.end());
   }
   body.push_back(Return(SECCOMP_RET_KILL_PROCESS));
-  out->push_back(Jump(BPF_JEQ, static_cast<uint32_t>(number), 1, 0));
-  out->push_back(BPF_STMT(BPF_JMP | BPF_JA, static_cast<uint32_t>(body.size())));
-  out->insert(out->end(), body.begin(), body.end());
+  return body;
+}
+
+// A search tree over the sorted `numbers`: the kernel runs a new filter once for every system call
+// that there is, so a chain of tests would make installing it slow.
+Program CompileTree(std::span<const SyscallRule> rules, std::span<const long> numbers) {
+  if (numbers.size() == 1) return CompileSyscall(rules, numbers[0]);
+  const size_t half = numbers.size() / 2;
+  const Program low = CompileTree(rules, numbers.first(half));
+  const Program high = CompileTree(rules, numbers.subspan(half));
+  Program out = {Jump(BPF_JGE, static_cast<uint32_t>(numbers[half]), 0, 1),
+                 BPF_STMT(BPF_JMP | BPF_JA, static_cast<uint32_t>(low.size()))};
+  out.insert(out.end(), low.begin(), low.end());
+  out.insert(out.end(), high.begin(), high.end());
+  return out;
 }
 
 Program Preamble() {
@@ -139,15 +171,18 @@ Program Preamble() {
 }  // namespace
 
 absl::StatusOr<Program> CompileFilter(std::span<const SyscallRule> rules) {
-  Program program = Preamble();
-  std::vector<long> done;
+  std::set<long> numbers;
   for (const SyscallRule& rule : rules) {
     RETURN_IF_ERROR(Check(rule));
-    if (std::find(done.begin(), done.end(), rule.number) != done.end()) continue;
-    done.push_back(rule.number);
-    AddSyscall(rules, rule.number, &program);
+    numbers.insert(rule.number);
   }
-  program.push_back(Return(SECCOMP_RET_KILL_PROCESS));
+  Program program = Preamble();
+  if (numbers.empty()) {
+    program.push_back(Return(SECCOMP_RET_KILL_PROCESS));
+  } else {
+    const Program tree = CompileTree(rules, std::vector<long>(numbers.begin(), numbers.end()));
+    program.insert(program.end(), tree.begin(), tree.end());
+  }
   if (program.size() > BPF_MAXINSNS)
     return absl::OutOfRangeError(
         absl::StrCat("a seccomp filter of ", program.size(), " instructions"));

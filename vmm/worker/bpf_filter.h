@@ -34,8 +34,8 @@ struct SyscallRule {
 };
 
 // Compiles rules to a classic BPF program for seccomp(2): the native architecture only, no x32
-// numbers, SECCOMP_RET_KILL_PROCESS for everything that no rule allows. Calls are tested in the
-// order of their first rule: put the frequent ones first. INVALID_ARGUMENT for a rule that is
+// numbers, SECCOMP_RET_KILL_PROCESS for everything that no rule allows. The rules of one call are
+// tested in their order: put the frequent ones first. INVALID_ARGUMENT for a rule that is
 // malformed; OUT_OF_RANGE when the program exceeds the kernel's limit.
 absl::StatusOr<std::vector<sock_filter>> CompileFilter(std::span<const SyscallRule> rules);
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <cstdint>
+#include <span>
 
 #include "vmm/base/mapped_region.h"
 
@@ -16,13 +17,26 @@ extern char etext;
 
 namespace drover {
 
-void DropColdMemory() {
-  malloc_trim(0);
+namespace {
+
+// The whole pages of the program's code and constants.
+std::span<char> Code() {
   const uintptr_t page = PageSize();
   const uintptr_t start = reinterpret_cast<uintptr_t>(&__executable_start);
   const uintptr_t end = reinterpret_cast<uintptr_t>(&etext) & ~(page - 1);
-  if (start % page == 0 && start < end)
-    madvise(reinterpret_cast<void*>(start), end - start, MADV_DONTNEED);
+  if (start % page != 0 || start >= end) return {};
+  return {&__executable_start, end - start};
+}
+
+}  // namespace
+
+void PopulateCode() {
+  if (!Code().empty()) madvise(Code().data(), Code().size(), MADV_POPULATE_READ);
+}
+
+void DropColdMemory() {
+  malloc_trim(0);
+  if (!Code().empty()) madvise(Code().data(), Code().size(), MADV_DONTNEED);
 }
 
 }  // namespace drover

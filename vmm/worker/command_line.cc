@@ -27,6 +27,7 @@
 #include "vmm/worker/file_limit.h"
 #include "vmm/worker/launch.h"
 #include "vmm/worker/seccomp_policy.h"
+#include "vmm/worker/vcpu_thread.h"
 #include "vmm/worker/worker.h"
 
 namespace drover {
@@ -76,22 +77,30 @@ void PrepareProcess() {
   tzset();
 }
 
+absl::StatusOr<std::unique_ptr<VcpuThread>> StartVcpuThread(const Policies& policies) {
+  return VcpuThread::Start([&policies] { return policies.vcpu.Enter(); });
+}
+
 absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hypervisor_status,
-                   EventLoop* loop, const Policies& policies) {
+                   EventLoop* loop, const Policies& policies,
+                   std::unique_ptr<VcpuThread> first_vcpu_thread) {
   const Fd log = std::move(launch.log);
   // The descriptor of before leads to the helper's log, which is no business of a VM's worker.
   if (dup2(log.get(), STDERR_FILENO) < 0) return PosixStatus(errno, "dup2", "of the log");
   const SystemClock clock;
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<Worker> worker,
-      Worker::Create({.loop = loop,
-                      .hypervisor = hypervisor,
-                      .hypervisor_status = std::move(hypervisor_status),
-                      .clock = &clock,
-                      .launch = std::move(launch),
-                      .enter_vcpu_thread = [&policies] { return policies.vcpu.Enter(); },
-                      .on_memory = LimitFileSize,
-                      .confine = [&policies] { return policies.main.Enter(); }}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Worker> worker,
+                   Worker::Create({.loop = loop,
+                                   .hypervisor = hypervisor,
+                                   .hypervisor_status = std::move(hypervisor_status),
+                                   .clock = &clock,
+                                   .launch = std::move(launch),
+                                   .make_vcpu_thread =
+                                       [&policies, &first_vcpu_thread] {
+                                         return first_vcpu_thread ? std::move(first_vcpu_thread)
+                                                                  : StartVcpuThread(policies);
+                                       },
+                                   .on_memory = LimitFileSize,
+                                   .confine = [&policies] { return policies.main.Enter(); }}));
   loop->RunAfter(kColdAfter, DropColdMemory);
   loop->Run();
   Log(LogLevel::kInfo, "worker ends",
@@ -105,12 +114,15 @@ absl::Status RunWorker() {
   absl::StatusOr<std::unique_ptr<KvmHypervisor>> hypervisor = OpenHypervisor();
   ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
   ASSIGN_OR_RETURN(const Policies policies, Policies::Compile());
+  ASSIGN_OR_RETURN(std::unique_ptr<VcpuThread> first_vcpu_thread, StartVcpuThread(policies));
+  PopulateCode();
   RETURN_IF_ERROR(policies.setup.Enter());
   ASSIGN_OR_RETURN(std::optional<Launch> launch, ReceiveLaunch(channel));
   if (!launch.has_value()) return absl::OkStatus();
   channel.Close();  // from here on nothing leads to the helper
   return Serve(*std::move(launch), hypervisor.ok() ? hypervisor->get() : nullptr,
-               WithReason(hypervisor.status(), "KVM_UNUSABLE"), loop.get(), policies);
+               WithReason(hypervisor.status(), "KVM_UNUSABLE"), loop.get(), policies,
+               std::move(first_vcpu_thread));
 }
 
 // In a jail /dev/kvm comes as a descriptor, as for a worker; on a shell's command line by its path.

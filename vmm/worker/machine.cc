@@ -59,7 +59,7 @@ absl::Status Machine::Configure(const MachineSpec& spec) {
                                  {.loop = options_.environment.loop,
                                   .ports = &parts.devices->ports(),
                                   .mmio = &parts.devices->mmio(),
-                                  .enter = options_.enter_vcpu_thread,
+                                  .make_thread = options_.make_vcpu_thread,
                                   .on_stop = [this](MachineStop stop) { OnStop(std::move(stop)); }},
                                  std::move(vcpus)));
   parts_ = std::move(parts);

@@ -25,8 +25,7 @@ class Machine {
 
   struct Options {
     MachineEnvironment environment;
-    // As in VcpuThreads.
-    std::function<absl::Status()> enter_vcpu_thread;
+    VcpuThreadSource make_vcpu_thread;  // as in VcpuThreads
     // After each change of status, a reboot included. Must not destroy the machine.
     std::function<void(const MachineStatus&)> on_change;
   };

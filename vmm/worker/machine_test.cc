@@ -53,7 +53,7 @@ class MachineTest : public ::testing::Test {
                         .clock = &clock_,
                         .kernel_fd = kernel_.get(),
                         .on_memory = [this] { return memory_status_; }},
-        .enter_vcpu_thread = [this] { return enter_status_; },
+        .make_vcpu_thread = [this] { return VcpuThread::Start([this] { return enter_status_; }); },
         .on_change = [this](const MachineStatus& status) { changes_.push_back(status); }});
   }
 
@@ -386,7 +386,7 @@ TEST_F(MachineTest, StopWinsOverPauseAndReset) {
 
 TEST_F(MachineTest, UnconfinedThreadsNeverRun) {
   enter_status_ = absl::PermissionDeniedError("no seccomp");
-  ASSERT_THAT(Configure(2), IsOk());
+  ASSERT_NO_FATAL_FAILURE(ConfigureAndStart(2));
   RunUntilState(kFailed);
   EXPECT_EQ(machine_->status().reason, "INTERNAL_ERROR");
   EXPECT_EQ(hypervisor_->script(0).runs(), 0);

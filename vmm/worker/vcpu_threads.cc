@@ -11,9 +11,6 @@
 namespace drover {
 namespace {
 
-// Enough for a log line under a sanitizer; only touched pages cost memory.
-constexpr size_t kStackBytes = 512 * 1024;
-
 std::string Hex(const std::vector<uint8_t>& bytes) {
   if (bytes.empty()) return "unknown";
   return absl::BytesToHexString({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
@@ -40,20 +37,14 @@ absl::StatusOr<std::unique_ptr<VcpuThreads>> VcpuThreads::Create(Options options
     threads->slots_.back()->owner = threads.get();
     threads->slots_.back()->vcpu = vcpu;
   }
-  for (const auto& slot : threads->slots_) RETURN_IF_ERROR(threads->StartThread(*slot));
+  for (const auto& slot : threads->slots_) {
+    ASSIGN_OR_RETURN(slot->thread, threads->MakeThread());
+  }
   return threads;
 }
 
-absl::Status VcpuThreads::StartThread(Slot& slot) {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, kStackBytes);
-  const int error = pthread_create(&slot.thread, &attributes, &VcpuThreads::ThreadMain, &slot);
-  pthread_attr_destroy(&attributes);
-  if (error != 0)
-    return PosixStatus(error, "pthread_create", absl::StrCat("vCPU ", slot.vcpu->id()));
-  slot.started = true;
-  return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<VcpuThread>> VcpuThreads::MakeThread() const {
+  return options_.make_thread ? options_.make_thread() : VcpuThread::Start(nullptr);
 }
 
 VcpuThreads::~VcpuThreads() {
@@ -63,8 +54,7 @@ VcpuThreads::~VcpuThreads() {
     KickRunning();
     parked_ = nullptr;
   }
-  for (const auto& slot : slots_)
-    if (slot->started) pthread_join(slot->thread, nullptr);
+  for (const auto& slot : slots_) slot->thread.reset();
 }
 
 void VcpuThreads::SetMode(Mode mode) {
@@ -80,11 +70,17 @@ void VcpuThreads::KickRunning() {
 
 void VcpuThreads::Run() {
   stop_requested_ = false;
-  MutexLock lock(&mutex_);
-  SetMode(Mode::kRun);
-  // Counted here and not by the threads as they wake, so that a Park right after waits for them.
-  for (const auto& slot : slots_) slot->parked = false;
-  running_ = slots_.size();
+  {
+    MutexLock lock(&mutex_);
+    SetMode(Mode::kRun);
+    // Counted here and not by the threads as they wake, so that a Park right after waits for them.
+    for (const auto& slot : slots_) slot->parked = false;
+    running_ = slots_.size();
+  }
+  for (const auto& slot : slots_)
+    if (!std::exchange(slot->working, true))
+      slot->thread->Run(
+          [this, &slot = *slot](const absl::Status& entered) { Loop(slot, entered); });
 }
 
 void VcpuThreads::Park(EventLoop::Task parked) {
@@ -106,14 +102,7 @@ void VcpuThreads::RequestStop(MachineStop stop) {
   });
 }
 
-void* VcpuThreads::ThreadMain(void* slot) {
-  Slot& own = *static_cast<Slot*>(slot);
-  own.owner->Loop(own);
-  return nullptr;
-}
-
-void VcpuThreads::Loop(Slot& slot) {
-  absl::Status entered = options_.enter ? options_.enter() : absl::OkStatus();
+void VcpuThreads::Loop(Slot& slot, const absl::Status& entered) {
   if (!entered.ok())
     RequestStop({MachineStop::Kind::kFailed, "INTERNAL_ERROR",
                  absl::StrCat("a vCPU thread could not be confined: ", entered.message())});

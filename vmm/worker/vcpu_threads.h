@@ -1,8 +1,6 @@
 #ifndef DROVER_VMM_WORKER_VCPU_THREADS_H_
 #define DROVER_VMM_WORKER_VCPU_THREADS_H_
 
-#include <pthread.h>
-
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -15,6 +13,7 @@
 #include "vmm/core/io_bus.h"
 #include "vmm/core/vcpu.h"
 #include "vmm/worker/vcpu_exits.h"
+#include "vmm/worker/vcpu_thread.h"
 
 namespace drover {
 
@@ -27,8 +26,8 @@ class VcpuThreads {
     EventLoop* loop = nullptr;
     const IoBus* ports = nullptr;
     const IoBus* mmio = nullptr;
-    // Runs first on each thread (seccomp); its error fails the machine. May be empty.
-    std::function<absl::Status()> enter;
+    // A thread that could not be confined fails the machine at Run. May be empty.
+    VcpuThreadSource make_thread;
     // Called on the loop, once between two calls of Run: the machine cannot run on. The vCPU that
     // caused it has parked or is about to; the others are to be parked by Park.
     std::function<void(MachineStop)> on_stop;
@@ -56,15 +55,14 @@ class VcpuThreads {
   struct Slot {
     VcpuThreads* owner = nullptr;
     Vcpu* vcpu = nullptr;
-    pthread_t thread = {};
-    bool started = false;
+    std::unique_ptr<VcpuThread> thread;
+    bool working = false;
     bool parked = true;  // guarded by mutex_
   };
 
   explicit VcpuThreads(Options options) : options_(std::move(options)) {}
-  absl::Status StartThread(Slot& slot);
-  static void* ThreadMain(void* slot);
-  void Loop(Slot& slot);
+  absl::StatusOr<std::unique_ptr<VcpuThread>> MakeThread() const;
+  void Loop(Slot& slot, const absl::Status& entered);
   bool WaitForRun(Slot& slot);
   void NoteParked(Slot& slot);
   void RunVcpu(Slot& slot);

@@ -26,7 +26,7 @@ Worker::Worker(Options options)
                                 .kernel_fd = options_.launch.kernel.get(),
                                 .initrd_fd = options_.launch.initrd.get(),
                                 .on_memory = options_.on_memory},
-                .enter_vcpu_thread = options_.enter_vcpu_thread,
+                .make_vcpu_thread = options_.make_vcpu_thread,
                 .on_change = [this](const MachineStatus& status) { OnChange(status); }}) {}
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(Options options) {

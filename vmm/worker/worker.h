@@ -32,9 +32,9 @@ class Worker {
     absl::Status hypervisor_status;
     const Clock* clock = nullptr;
     Launch launch;
-    std::function<absl::Status()> enter_vcpu_thread;  // as in VcpuThreads
-    std::function<absl::Status()> on_memory;          // as in MachineEnvironment
-    std::function<absl::Status()> confine;            // once the machine is built; may be empty
+    VcpuThreadSource make_vcpu_thread;        // as in VcpuThreads
+    std::function<absl::Status()> on_memory;  // as in MachineEnvironment
+    std::function<absl::Status()> confine;    // once the machine is built; may be empty
   };
   static absl::StatusOr<std::unique_ptr<Worker>> Create(Options options);
   Worker(const Worker&) = delete;
