@@ -1,5 +1,7 @@
 #include "agent/daemon/options.h"
 
+#include <pwd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -131,6 +133,25 @@ absl::Status ReadListeners(const ParsedArgs& args, const Source& source, DaemonO
   return absl::OkStatus();
 }
 
+// A worker that shared its uid with an account would share its files and limits.
+absl::Status CheckNobodysUids(const UidRange& range) {
+  std::string account;
+  uint32_t uid = 0;
+  setpwent();
+  while (const struct passwd* entry = getpwent()) {
+    if (!account.empty() || entry->pw_uid < range.first || entry->pw_uid > range.last) continue;
+    account = entry->pw_name;
+    uid = entry->pw_uid;
+  }
+  endpwent();
+  if (account.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--worker-uids ", range.first, "-", range.last, " holds ", uid, ", which is the account \"",
+      account, "\"; choose ids that are nobody's, such as 2000000000-2000065535"));
+}
+
+bool IsIn(const UidRange& range, uint32_t id) { return id >= range.first && id <= range.last; }
+
 absl::Status ReadUsers(const Source& source, DaemonOptions* options) {
   absl::StatusOr<AgentUser> user = ResolveAgentUser(source.Get("user", ""));
   if (!user.ok()) return InFlag("user", user.status());
@@ -141,11 +162,12 @@ absl::Status ReadUsers(const Source& source, DaemonOptions* options) {
     if (!range.ok()) return InFlag("worker-uids", range.status());
     options->worker_uids = *range;
   }
-  if (user->uid >= options->worker_uids.first && user->uid <= options->worker_uids.last)
+  // Workers' group ids are the same numbers.
+  if (IsIn(options->worker_uids, user->uid) || IsIn(options->worker_uids, user->gid))
     return absl::InvalidArgumentError(absl::StrCat(
-        "--user is uid ", user->uid, ", which is one of --worker-uids ", options->worker_uids.first,
-        "-", options->worker_uids.last, "; choose one outside"));
-  return absl::OkStatus();
+        "--user is uid ", user->uid, " and gid ", user->gid, ", which is one of --worker-uids ",
+        options->worker_uids.first, "-", options->worker_uids.last, "; choose one outside"));
+  return CheckNobodysUids(options->worker_uids);
 }
 
 absl::Status ReadNumbers(const Source& source, DaemonOptions* options) {

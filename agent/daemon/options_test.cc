@@ -87,6 +87,7 @@ TEST(ParseDaemonOptionsTest, NamesTheFlagThatIsWrong) {
   expect({"--user", "root"}, "--user: \"root\" is root");
   expect({"--user", "0"}, "--user: \"0\" is root");
   expect({"--worker-uids", "9-1"}, "--worker-uids");
+  expect({"--worker-uids", "65534-65534"}, "the account");
   expect({"--user", "70001", "--worker-uids", "70000-70009"}, "one of --worker-uids");
   expect({"--cgroup-parent", "/abs"}, "--cgroup-parent");
   expect({"--cgroup-parent", "a/../.."}, "--cgroup-parent");
