@@ -67,15 +67,15 @@ TEST_F(BareKvmTest, ReportsMemoryAndCommandLine) {
 
 TEST_F(BareKvmTest, FindsEveryPageItTouched) {
   const ConsoleRun run =
-      Run("'touch size=16M seed=7 passes=2' 'sleep ms=500' touch verify poweroff");
-  EXPECT_EQ(run.Number("ok touch running=0", "writes"), 8192u) << run.output;
-  EXPECT_EQ(run.Number("ok verify", "pages"), 4096u) << run.output;
+      Run("'touch size=2M seed=7 passes=2' 'sleep ms=2500' touch verify poweroff");
+  EXPECT_EQ(run.Number("ok touch running=0", "writes"), 1024u) << run.output;
+  EXPECT_EQ(run.Number("ok verify", "pages"), 512u) << run.output;
   EXPECT_EQ(run.Number("ok verify", "bad"), 0u);
 }
 
 TEST_F(BareKvmTest, NamesAWrongPage) {
   const ConsoleRun run =
-      Run("'touch base=32M size=4M passes=1' 'sleep ms=500' 'poke address=0x2003010 value=5' "
+      Run("'touch base=32M size=4M passes=1' 'sleep ms=2500' 'poke address=0x2003010 value=5' "
           "verify poweroff");
   EXPECT_THAT(run.Line("bad"), StartsWith("bad address=0x2003010 generation=1 expected=0x"))
       << run.output;
@@ -92,8 +92,8 @@ TEST_F(BareKvmTest, TouchesInTheBackgroundAndKeepsTheRate) {
 }
 
 TEST_F(BareKvmTest, ChecksumsAreReproducible) {
-  const ConsoleRun a = Run("'touch size=1M seed=3 passes=1' 'sleep ms=300' checksum poweroff");
-  const ConsoleRun b = Run("'touch size=1M seed=3 passes=1' 'sleep ms=300' checksum poweroff");
+  const ConsoleRun a = Run("'touch size=1M seed=3 passes=1' 'sleep ms=1500' checksum poweroff");
+  const ConsoleRun b = Run("'touch size=1M seed=3 passes=1' 'sleep ms=1500' checksum poweroff");
   EXPECT_NE(a.Line("ok checksum"), "") << a.output;
   EXPECT_EQ(a.Line("ok checksum"), b.Line("ok checksum"));
 }
@@ -133,7 +133,7 @@ TEST_F(BareKvmTest, CountsTimerInterruptsOfBothTimers) {
 
 TEST_F(BareKvmTest, StartsParksAndWakesOtherCpus) {
   const ConsoleRun run =
-      Run("'cpus start count=3' 'cpus park' 'cpus run' 'sleep ms=200' cpus poweroff", "--cpus 3");
+      Run("'cpus start count=3' 'cpus park' 'cpus run' 'sleep ms=1500' cpus poweroff", "--cpus 3");
   EXPECT_EQ(run.Number("ok cpus", "online"), 3u) << run.output;
   EXPECT_GT(run.Number("cpu index=2", "loops"), 0u) << run.output;
   EXPECT_THAT(run.output, HasSubstr(" parked=1\n"));
