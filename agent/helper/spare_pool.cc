@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kIdle(5);  // after a launch: the agent may have more to ask
+constexpr milliseconds kIdle(20);  // after a launch: the VM starts, and needs the processors
 constexpr milliseconds kFirstBackOff(100);
 constexpr milliseconds kLastBackOff(30000);
 
