@@ -442,6 +442,8 @@ TEST_F(HelperTest, AFullStateDirectory) {
     EXPECT_EQ(ReasonOf(status), "STATE_DIR_FULL") << status;
     EXPECT_THAT(Instances(), IsEmpty());
   }
+  // The workers of before are gone by then.
+  EXPECT_TRUE(Eventually([&] { return Groups().empty() && ChildrenOf(helper_->pid()).empty(); }));
   EXPECT_EQ(ReasonOf(FailedLaunch(Launch("one"))), "STATE_DIR_FULL");
   for (int i = 0; i < 6; ++i) unlink(absl::StrCat(options_.state_dir, "/filler", i).c_str());
   EXPECT_OK(client().Launch(Launch("one")));
