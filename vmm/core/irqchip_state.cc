@@ -12,7 +12,8 @@ namespace {
 
 constexpr uint8_t kLastPicInitState = 3;
 constexpr uint32_t kLastPitCount = 65536;
-constexpr uint8_t kLastPitMode = 7;  // 6 and 7 are 2 and 3
+constexpr uint8_t kLastPitMode = 7;      // 6 and 7 are 2 and 3
+constexpr uint8_t kPitModeNever = 0xFF;  // KVM's, before the guest sets one
 constexpr uint8_t kLastPitWordState = 4;
 constexpr uint64_t kReservedRedirectionBits = 0x00FFFFFFFFFE0000;
 
@@ -40,8 +41,8 @@ absl::Status CheckPit(const PitState& pit) {
   if (pit.flags & ~(PitState::kHpetLegacy | PitState::kSpeakerDataOn))
     return Wrong(absl::StrFormat("PIT flags %#x", pit.flags));
   for (const PitChannelState& c : pit.channels)
-    if (c.count > kLastPitCount || c.mode > kLastPitMode || c.rw_mode > 3 ||
-        std::max(c.read_state, c.write_state) > kLastPitWordState ||
+    if (c.count > kLastPitCount || (c.mode > kLastPitMode && c.mode != kPitModeNever) ||
+        c.rw_mode > 3 || std::max(c.read_state, c.write_state) > kLastPitWordState ||
         std::max({c.status_latched, c.bcd, c.gate}) > 1)
       return Wrong(absl::StrFormat("PIT counter: count %d mode %d", c.count, c.mode));
   return absl::OkStatus();

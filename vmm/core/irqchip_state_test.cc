@@ -20,6 +20,7 @@ PcIrqchipState Pc() {
   state.ioapic.base_address = 0xFEC00000;
   state.pit.emplace();
   state.pit->channels[0].count = 65536;
+  state.pit->channels[0].mode = 0xFF;  // never set
   return state;
 }
 

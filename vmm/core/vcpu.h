@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "vmm/core/vcpu_state.h"
 
 namespace drover {
 
@@ -92,6 +93,26 @@ class Vcpu {
   // CPUID, MSRs and the mode at reset of a Drover machine: the boot processor (id 0) runs from
   // `boot`; others wait for INIT/SIPI. Call once before the first Run, or again to reset the vCPU.
   virtual absl::Status SetUpForBoot(const BootRegisters& boot) = 0;
+
+  // All that the vCPU is. Completes the last exit first, as CompleteExit does and with its
+  // UNAVAILABLE; FAILED_PRECONDITION before SetUpForBoot or RestoreState. No other vCPU of the VM
+  // may run: events between them would be lost.
+  virtual absl::StatusOr<VcpuState> SaveState() = 0;
+  // Makes the vCPU what `state` says: of a vCPU of the same id, of this VM or another, on a host of
+  // the same vendor. Instead of SetUpForBoot, or after it; once the vCPU has run, CPUID must be
+  // what it is. What CheckVcpuState refuses is INVALID_ARGUMENT or UNIMPLEMENTED, and nothing has
+  // changed. An MSR that does not take its value is INVALID_ARGUMENT too, and names both; a TSC
+  // offset that does not take is UNIMPLEMENTED. After these or an error of the host the vCPU is a
+  // mixture, and only good for another RestoreState.
+  //
+  // A whole machine: memory, CreateIrqchip, SetPvClock, the vCPUs, then RestoreIrqchip, which may
+  // raise interrupts in local APICs.
+  virtual absl::Status RestoreState(const VcpuState& state) = 0;
+
+  // One MSR as the host sees it, without the guest's permissions. NOT_FOUND (ENOENT) for one that
+  // cannot be read; INVALID_ARGUMENT (EINVAL) that names both for one that does not take the value.
+  virtual absl::StatusOr<uint64_t> GetMsr(uint32_t index) = 0;
+  virtual absl::Status SetMsr(uint32_t index, uint64_t value) = 0;
 
   // Tells the guest's kvmclock that it was stopped (KVM_KVMCLOCK_CTRL); OK where the guest has
   // none.

@@ -20,7 +20,7 @@ constexpr size_t kXstateBvOffset = 512;     // SDM vol. 1 §13.4.2
 constexpr uint64_t kTscTolerancePpm = 250;  // what KVM, NTP and the guest put up with
 constexpr uint64_t kCr0Pe = 1, kCr0Pg = 1u << 31, kCr4Pae = 1 << 5;
 constexpr uint64_t kEferLme = 1 << 8, kEferLma = 1 << 10;
-constexpr uint32_t kKnownEventFlags = 0x3F;  // KVM_VCPUEVENT_VALID_*
+constexpr uint32_t kKnownEventFlags = 0xF;  // KVM_VCPUEVENT_VALID_* without capability
 constexpr uint8_t kNmiVector = 2, kLastException = 31;
 
 absl::Status Wrong(absl::string_view part, absl::string_view what) {
@@ -31,6 +31,18 @@ template <typename Items>
 bool Ascend(const Items& items) {
   return std::ranges::adjacent_find(
              items, [](const auto& a, const auto& b) { return a.index >= b.index; }) == items.end();
+}
+
+// CPUID bits that follow the vCPU's registers: OSXSAVE, MWAIT, APIC, OSPKE, sizes of XSAVE areas.
+CpuidEntry WithoutRuntimeBits(CpuidEntry e) {
+  if (e.leaf == 1) e.ecx &= ~(1u << 27 | 1u << 3), e.edx &= ~(1u << 9);
+  if (e.leaf == 7 && e.subleaf == 0) e.ecx &= ~(1u << 4);
+  if (e.leaf == 0xD) e.ebx = 0;
+  return e;
+}
+
+bool SameCpuid(const std::vector<CpuidEntry>& a, const std::vector<CpuidEntry>& b) {
+  return std::ranges::equal(a, b, {}, WithoutRuntimeBits, WithoutRuntimeBits);
 }
 
 absl::Status CheckCpuid(const VcpuState& state, const VcpuStateLimits& limits) {
@@ -45,7 +57,7 @@ absl::Status CheckCpuid(const VcpuState& state, const VcpuStateLimits& limits) {
   const std::string vendor = CpuidVendor(state.cpuid);
   if (vendor != limits.vendor)
     return Wrong("cpuid", absl::StrCat("vendor '", vendor, "', the host's is ", limits.vendor));
-  if (limits.fixed_cpuid && *limits.fixed_cpuid != state.cpuid)
+  if (limits.fixed_cpuid && !SameCpuid(*limits.fixed_cpuid, state.cpuid))
     return Wrong("cpuid", "another than the vCPU has run with");
   return absl::OkStatus();
 }

@@ -119,7 +119,7 @@ TEST(VcpuStateCheck, EveryMalformedPartIsNamed) {
        }},
       {"nested", [](VcpuState& s) { s.nested->size = 1; }},
       {"nested", [](VcpuState& s) { s.nested = NestedStateBuffer::Idle(NestedFormat::kVmx); }},
-      {"events", [](VcpuState& s) { s.events.flags = 0x40; }},
+      {"events", [](VcpuState& s) { s.events.flags = 0x10; }},
       {"events", [](VcpuState& s) { s.events.exception = {.injected = 1, .vector = 32}; }},
       {"events", [](VcpuState& s) { s.events.exception = {.pending = 1, .vector = 2}; }},
       {"mp_state", [](VcpuState& s) { s.mp_state = static_cast<MpState>(5); }},
@@ -153,6 +153,11 @@ TEST(VcpuStateCheck, WhatTheHostHasNot) {
   EXPECT_THAT(CheckVcpuState(Good(), limits), StatusIs(StatusCode::kInvalidArgument));
   limits = Limits();
   limits.fixed_cpuid = Good().cpuid;
+  limits.fixed_cpuid->push_back({.leaf = 1, .ecx = 1u << 27});
+  VcpuState ran = Good();
+  ran.cpuid.push_back({.leaf = 1});
+  EXPECT_OK(CheckVcpuState(ran, limits)) << "OSXSAVE follows CR4";
+  limits.fixed_cpuid->pop_back();
   limits.fixed_cpuid->back().eax = 1;
   EXPECT_THAT(CheckVcpuState(Good(), limits), StatusIs(StatusCode::kInvalidArgument));
 }

@@ -15,6 +15,8 @@
 #include "vmm/core/guest_memory.h"
 #include "vmm/core/ioevent.h"
 #include "vmm/core/irq_line.h"
+#include "vmm/core/irq_routes.h"
+#include "vmm/core/irqchip_state.h"
 #include "vmm/core/memory_region.h"
 #include "vmm/core/vcpu.h"
 
@@ -130,6 +132,14 @@ class Vm {
   // not registered is OK.
   virtual absl::Status RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resample) = 0;
   virtual absl::Status UnregisterIrqfd(const Fd& event, uint32_t gsi) = 0;
+  // Where each interrupt goes from now on, all at once; a new irqchip that is not split has
+  // IrqRoutes::Pc(). FAILED_PRECONDITION without irqchip; INVALID_ARGUMENT for pins of a split one.
+  virtual absl::Status SetIrqRoutes(const IrqRoutes& routes) = 0;
+  // The interrupt controllers and the timer, without the local APICs, the lines' levels and the
+  // routes. All vCPUs are stopped, and for RestoreIrqchip restored already. FAILED_PRECONDITION
+  // without irqchip; CheckIrqchipState's INVALID_ARGUMENT, which changes nothing.
+  virtual absl::StatusOr<IrqchipState> SaveIrqchip() = 0;
+  virtual absl::Status RestoreIrqchip(const IrqchipState& state) = 0;
   // Puts the interrupt controllers and the timer into the state they have after power-on. All vCPUs
   // are stopped.
   virtual absl::Status ResetIrqchip() = 0;

@@ -12,6 +12,7 @@
 #include "vmm/kvm/kvm_machine.h"
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/kvm/kvm_vm.h"
+#include "vmm/kvm/msrs.h"
 
 namespace drover {
 namespace {
@@ -63,6 +64,14 @@ absl::StatusOr<const CpuidEntries*> KvmHost::SupportedCpuid() {
     ASSIGN_OR_RETURN(supported_, GetSupportedCpuid(fd()));
   }
   return &supported_;
+}
+
+absl::StatusOr<const std::vector<uint32_t>*> KvmHost::SaveableMsrs(int vcpu_fd) {
+  MutexLock lock(&mutex_);
+  if (saveable_msrs_.empty()) {
+    ASSIGN_OR_RETURN(saveable_msrs_, ListSaveableMsrs(fd(), vcpu_fd));
+  }
+  return &saveable_msrs_;
 }
 
 absl::StatusOr<std::unique_ptr<KvmHypervisor>> KvmHypervisor::Create(Fd kvm) {

@@ -22,6 +22,10 @@ class KvmIrqchip {
 
   // See Vm::CreateIrqchip. Notes the state at power-on.
   absl::Status Create(const IrqchipOptions& options);
+  // See Vm::SetIrqRoutes, SaveIrqchip and RestoreIrqchip.
+  absl::Status SetRoutes(const IrqRoutes& routes);
+  absl::StatusOr<IrqchipState> Save();
+  absl::Status Restore(const IrqchipState& state);
   // See Vm::ResetIrqchip.
   absl::Status Reset();
   bool exists();
@@ -29,8 +33,14 @@ class KvmIrqchip {
   bool has_lines();
 
  private:
+  using Chips = std::array<struct kvm_irqchip, 3>;  // by KVM_IRQCHIP_*
+
+  // Sets PIC, I/O APIC and, unless null, the PIT.
+  absl::Status SetPc(Chips chips, const struct kvm_pit_state2* pit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CreateSplit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CreateWhole() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckExists() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CreatePit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int vm_fd_;
@@ -38,7 +48,7 @@ class KvmIrqchip {
   bool exists_ ABSL_GUARDED_BY(mutex_) = false;
   bool split_ ABSL_GUARDED_BY(mutex_) = false;
   bool pit_ ABSL_GUARDED_BY(mutex_) = false;
-  std::array<struct kvm_irqchip, 3> chips_at_power_on_ ABSL_GUARDED_BY(mutex_) = {};
+  Chips chips_at_power_on_ ABSL_GUARDED_BY(mutex_) = {};
   struct kvm_pit_state2 pit_at_power_on_ ABSL_GUARDED_BY(mutex_) = {};
 };
 

@@ -1,6 +1,9 @@
+#include <vector>
+
 #include "vmm/core/vm_errors.h"
 #include "vmm/kvm/kvm_ioctl.h"
 #include "vmm/kvm/kvm_irqchip.h"
+#include "vmm/kvm/state_convert.h"
 
 namespace drover {
 namespace {
@@ -46,14 +49,71 @@ absl::Status KvmIrqchip::CreatePit() {
   return KvmIoctl(vm_fd_, KVM_GET_PIT2, &pit_at_power_on_, "KVM_GET_PIT2");
 }
 
+absl::Status KvmIrqchip::CheckExists() const {
+  if (exists_) return absl::OkStatus();
+  return absl::FailedPreconditionError("the VM has no interrupt controller");
+}
+
+absl::Status KvmIrqchip::SetRoutes(const IrqRoutes& routes) {
+  MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(CheckExists());
+  if (split_ && routes.has_pins()) return Malformed("routes to pins of a split irqchip");
+  const size_t entry_bytes = routes.routes().size() * sizeof(struct kvm_irq_routing_entry);
+  std::vector<uint64_t> buffer((sizeof(struct kvm_irq_routing) + entry_bytes) / 8 + 1);
+  auto* table = reinterpret_cast<struct kvm_irq_routing*>(buffer.data());
+  for (const IrqRoute& route : routes.routes()) table->entries[table->nr++] = ToKvm(route);
+  return KvmIoctl(vm_fd_, KVM_SET_GSI_ROUTING, table, "KVM_SET_GSI_ROUTING");
+}
+
+absl::StatusOr<IrqchipState> KvmIrqchip::Save() {
+  MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(CheckExists());
+  if (split_) return SplitIrqchipState{};
+  Chips chips = {};
+  for (uint32_t id = 0; id < chips.size(); ++id) {
+    chips[id].chip_id = id;
+    RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_GET_IRQCHIP, &chips[id], "KVM_GET_IRQCHIP"));
+  }
+  PcIrqchipState state = {.pic_master = FromKvm(chips[KVM_IRQCHIP_PIC_MASTER].chip.pic),
+                          .pic_slave = FromKvm(chips[KVM_IRQCHIP_PIC_SLAVE].chip.pic),
+                          .ioapic = FromKvm(chips[KVM_IRQCHIP_IOAPIC].chip.ioapic),
+                          .pit = std::nullopt};
+  if (!pit_) return state;
+  struct kvm_pit_state2 pit = {};
+  RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_GET_PIT2, &pit, "KVM_GET_PIT2"));
+  state.pit = FromKvm(pit);
+  return state;
+}
+
+absl::Status KvmIrqchip::SetPc(Chips chips, const struct kvm_pit_state2* pit) {
+  for (uint32_t id = 0; id < chips.size(); ++id) {
+    chips[id].chip_id = id;
+    RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_SET_IRQCHIP, &chips[id], "KVM_SET_IRQCHIP"));
+  }
+  if (pit == nullptr) return absl::OkStatus();
+  return KvmIoctl(vm_fd_, KVM_SET_PIT2, pit, "KVM_SET_PIT2");
+}
+
+absl::Status KvmIrqchip::Restore(const IrqchipState& state) {
+  MutexLock lock(&mutex_);
+  RETURN_IF_ERROR(CheckExists());
+  RETURN_IF_ERROR(CheckIrqchipState(state, split_, pit_));
+  const auto* pc = std::get_if<PcIrqchipState>(&state);
+  if (pc == nullptr) return absl::OkStatus();
+  Chips chips = {};
+  chips[KVM_IRQCHIP_PIC_MASTER].chip.pic = ToKvm(pc->pic_master);
+  chips[KVM_IRQCHIP_PIC_SLAVE].chip.pic = ToKvm(pc->pic_slave);
+  chips[KVM_IRQCHIP_IOAPIC].chip.ioapic = ToKvm(pc->ioapic);
+  if (!pc->pit) return SetPc(chips, nullptr);
+  const struct kvm_pit_state2 pit = ToKvm(*pc->pit);
+  return SetPc(chips, &pit);
+}
+
 absl::Status KvmIrqchip::Reset() {
   MutexLock lock(&mutex_);
-  if (!exists_) return absl::FailedPreconditionError("the VM has no interrupt controller");
+  RETURN_IF_ERROR(CheckExists());
   if (split_) return absl::OkStatus();
-  for (struct kvm_irqchip& chip : chips_at_power_on_)
-    RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_SET_IRQCHIP, &chip, "KVM_SET_IRQCHIP"));
-  if (!pit_) return absl::OkStatus();
-  return KvmIoctl(vm_fd_, KVM_SET_PIT2, &pit_at_power_on_, "KVM_SET_PIT2");
+  return SetPc(chips_at_power_on_, pit_ ? &pit_at_power_on_ : nullptr);
 }
 
 bool KvmIrqchip::exists() {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
@@ -30,6 +31,9 @@ class KvmHost {
   size_t run_bytes() const { return run_bytes_; }  // of a vCPU's struct kvm_run
   // Asked once: it costs a quarter of a millisecond. Valid as long as the host.
   absl::StatusOr<const CpuidEntries*> SupportedCpuid();
+  // ListSaveableMsrs of the first vCPU that asks: the same for all of a host. Valid as long as the
+  // host.
+  absl::StatusOr<const std::vector<uint32_t>*> SaveableMsrs(int vcpu_fd);
 
  private:
   const Fd kvm_;
@@ -37,6 +41,7 @@ class KvmHost {
   const size_t run_bytes_;
   Mutex mutex_;
   CpuidEntries supported_ ABSL_GUARDED_BY(mutex_);
+  std::vector<uint32_t> saveable_msrs_ ABSL_GUARDED_BY(mutex_);
 };
 
 // A VM without memory, made ahead.

@@ -13,6 +13,7 @@
 #include "vmm/core/vcpu.h"
 #include "vmm/kvm/kvm_machine.h"
 #include "vmm/kvm/kvm_vcpu_parts.h"
+#include "vmm/kvm/vcpu_state_steps.h"
 
 namespace drover {
 
@@ -30,6 +31,10 @@ class KvmVcpu : public Vcpu {
   void Kick() override;
   absl::Status CompleteExit() override;
   absl::Status SetUpForBoot(const BootRegisters& boot) override;
+  absl::StatusOr<VcpuState> SaveState() override;
+  absl::Status RestoreState(const VcpuState& state) override;
+  absl::StatusOr<uint64_t> GetMsr(uint32_t index) override;
+  absl::Status SetMsr(uint32_t index, uint64_t value) override;
   absl::Status NotifyPaused() override;
   std::string DumpRegisters() override;
 
@@ -51,7 +56,10 @@ class KvmVcpu : public Vcpu {
   // The bytes at the instruction pointer, at most 15; fewer where memory or the translation ends.
   std::vector<uint8_t> InstructionBytes() const;
 
+  absl::Status DropExit();
   absl::Status ClearForReset();
+  absl::StatusOr<VcpuStateContext> StateContext() const;
+  absl::Status CheckRestore(const VcpuStateContext& context, const VcpuState& state) const;
   absl::Status LeaveNestedGuest();
   absl::Status ClearEvents();
   absl::Status ClearExtendedState();
@@ -66,6 +74,7 @@ class KvmVcpu : public Vcpu {
   KvmVcpuParts parts_;
   bool set_up_ = false;
   bool has_run_ = false;
+  bool restored_ = false;  // its MSRs and the like are a guest's, even if it has not run here
   std::optional<VcpuExit> held_exit_;  // from CompleteExit, for the next Run
 
   // See Run for how these two and immediate_exit work together.

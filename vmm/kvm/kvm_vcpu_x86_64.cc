@@ -9,6 +9,7 @@
 #include "vmm/kvm/kvm_vcpu.h"
 #include "vmm/kvm/msrs.h"
 #include "vmm/kvm/segments.h"
+#include "vmm/kvm/state_convert.h"
 
 namespace drover {
 namespace {
@@ -22,7 +23,7 @@ constexpr size_t kLvtLint1 = 0x360;
 constexpr uint32_t kDeliverExtInt = 7u << 8;
 constexpr uint32_t kDeliverNmi = 4u << 8;
 
-void SetLapicRegister(struct kvm_lapic_state* lapic, size_t offset, uint32_t value) {
+void SetRegister(struct kvm_lapic_state* lapic, size_t offset, uint32_t value) {
   memcpy(lapic->regs + offset, &value, sizeof(value));
 }
 
@@ -101,19 +102,24 @@ absl::Status KvmVcpu::SetUpForBoot(const BootRegisters& boot) {
   set_up_ = true;
   RETURN_IF_ERROR(SetRegisters(boot));
   RETURN_IF_ERROR(SetLapic());
-  if (!has_run_) return SetBootMsrs(parts_.fd.get());
+  if (!has_run_ && !restored_) return SetBootMsrs(parts_.fd.get());
   RETURN_IF_ERROR(ResetMsrs(parts_.fd.get()));
   return SetMpState();
 }
 
-// In this order: the exit's I/O may write registers; a nested guest holds the registers of its own.
-absl::Status KvmVcpu::ClearForReset() {
+// Completes the last exit, and those that follow from it, as if nobody had answered.
+absl::Status KvmVcpu::DropExit() {
   absl::Status completed;
   do {
     held_exit_.reset();
     completed = CompleteExit();
   } while (absl::IsUnavailable(completed));
-  RETURN_IF_ERROR(completed);
+  return completed;
+}
+
+// In this order: the exit's I/O may write registers; a nested guest holds the registers of its own.
+absl::Status KvmVcpu::ClearForReset() {
+  RETURN_IF_ERROR(DropExit());
   RETURN_IF_ERROR(LeaveNestedGuest());
   RETURN_IF_ERROR(ClearEvents());
   return ClearExtendedState();
@@ -171,8 +177,8 @@ absl::Status KvmVcpu::SetRegisters(const BootRegisters& boot) {
 absl::Status KvmVcpu::SetLapic() {
   if (!parts_.power_on->lapic) return absl::OkStatus();
   struct kvm_lapic_state lapic = *parts_.power_on->lapic;
-  SetLapicRegister(&lapic, kLvtLint0, kDeliverExtInt);
-  SetLapicRegister(&lapic, kLvtLint1, kDeliverNmi);
+  SetRegister(&lapic, kLvtLint0, kDeliverExtInt);
+  SetRegister(&lapic, kLvtLint1, kDeliverNmi);
   return Ioctl(KVM_SET_LAPIC, &lapic, "KVM_SET_LAPIC");
 }
 
@@ -181,6 +187,58 @@ absl::Status KvmVcpu::SetMpState() {
   struct kvm_mp_state state = {.mp_state = id_ == 0 ? uint32_t{KVM_MP_STATE_RUNNABLE}
                                                     : uint32_t{KVM_MP_STATE_UNINITIALIZED}};
   return Ioctl(KVM_SET_MP_STATE, &state, "KVM_SET_MP_STATE");
+}
+
+absl::StatusOr<VcpuStateContext> KvmVcpu::StateContext() const {
+  const int fd = parts_.fd.get();
+  ASSIGN_OR_RETURN(const std::vector<uint32_t>* msrs, machine_->host->SaveableMsrs(fd));
+  return VcpuStateContext{.vm_fd = machine_->vm.get(),
+                          .vcpu_fd = fd,
+                          .id = id_,
+                          .lapic = machine_->irqchip.exists(),
+                          .nested_state_bytes = machine_->host->capabilities().nested_state_bytes,
+                          .msrs = *msrs};
+}
+
+absl::StatusOr<VcpuState> KvmVcpu::SaveState() {
+  if (!set_up_)
+    return absl::FailedPreconditionError(absl::StrCat("vCPU ", id_, " was never set up"));
+  RETURN_IF_ERROR(CompleteExit());
+  ASSIGN_OR_RETURN(const VcpuStateContext context, StateContext());
+  return SaveVcpuState(context);
+}
+
+absl::Status KvmVcpu::CheckRestore(const VcpuStateContext& context, const VcpuState& state) const {
+  ASSIGN_OR_RETURN(const CpuidEntries* supported, machine_->host->SupportedCpuid());
+  std::vector<CpuidEntry> host;
+  for (const struct kvm_cpuid_entry2& entry : *supported) host.push_back(FromKvm(entry));
+  VcpuStateLimits limits = LimitsOf(context, CpuidVendor(host));
+  if (has_run_) {
+    ASSIGN_OR_RETURN(limits.fixed_cpuid, GetVcpuCpuid(context.vcpu_fd));
+  }
+  return CheckVcpuState(state, limits);
+}
+
+// What the vCPU was must not hold the new state up: an exit that is to be completed, or a nested
+// guest, which has registers of its own.
+absl::Status KvmVcpu::RestoreState(const VcpuState& state) {
+  ASSIGN_OR_RETURN(const VcpuStateContext context, StateContext());
+  RETURN_IF_ERROR(CheckRestore(context, state));
+  if (!set_up_)
+    RETURN_IF_ERROR(PrepareVcpu(*machine_->host, id_, vcpu_count_, context.lapic, &parts_));
+  set_up_ = true;
+  if (has_run_ || restored_) {
+    RETURN_IF_ERROR(DropExit());
+    RETURN_IF_ERROR(LeaveNestedGuest());
+  }
+  restored_ = true;
+  return RestoreVcpuState(context, state);
+}
+
+absl::StatusOr<uint64_t> KvmVcpu::GetMsr(uint32_t index) { return ReadMsr(parts_.fd.get(), index); }
+
+absl::Status KvmVcpu::SetMsr(uint32_t index, uint64_t value) {
+  return WriteMsr(parts_.fd.get(), index, value);
 }
 
 std::vector<uint8_t> KvmVcpu::InstructionBytes() const {

@@ -252,6 +252,16 @@ absl::Status KvmVm::UnregisterIrqfd(const Fd& event, uint32_t gsi) {
   return KvmIoctl(fd(), KVM_IRQFD, &request, "KVM_IRQFD", absl::StrCat("interrupt ", gsi));
 }
 
+absl::Status KvmVm::SetIrqRoutes(const IrqRoutes& routes) {
+  return machine_->irqchip.SetRoutes(routes);
+}
+
+absl::StatusOr<IrqchipState> KvmVm::SaveIrqchip() { return machine_->irqchip.Save(); }
+
+absl::Status KvmVm::RestoreIrqchip(const IrqchipState& state) {
+  return machine_->irqchip.Restore(state);
+}
+
 absl::Status KvmVm::ResetIrqchip() { return machine_->irqchip.Reset(); }
 
 }  // namespace drover

@@ -54,6 +54,9 @@ class KvmVm : public Vm {
   absl::StatusOr<std::unique_ptr<IrqLine>> MakeIrqLine(uint32_t gsi) override;
   absl::Status RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resample) override;
   absl::Status UnregisterIrqfd(const Fd& event, uint32_t gsi) override;
+  absl::Status SetIrqRoutes(const IrqRoutes& routes) override;
+  absl::StatusOr<IrqchipState> SaveIrqchip() override;
+  absl::Status RestoreIrqchip(const IrqchipState& state) override;
   absl::Status ResetIrqchip() override;
 
  private:

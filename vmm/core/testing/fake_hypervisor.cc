@@ -51,6 +51,17 @@ absl::Status CheckEventFd(const Fd& event) {
   return absl::OkStatus();
 }
 
+// As KVM's chips are when they are made, by and large.
+IrqchipState PowerOnState(const IrqchipOptions& options) {
+  if (options.split) return SplitIrqchipState{};
+  PcIrqchipState state;
+  state.ioapic.base_address = 0xFEC00000;
+  for (IoapicRedirection& redirection : state.ioapic.redirections)
+    redirection.bits = IoapicRedirection::kMasked;
+  if (options.pit) state.pit.emplace();
+  return state;
+}
+
 uint64_t LittleEndian(std::span<const uint8_t> data) {
   uint64_t value = 0;
   memcpy(&value, data.data(), std::min<size_t>(data.size(), sizeof(value)));
@@ -353,7 +364,9 @@ absl::Status FakeVm::CreateIrqchip(const IrqchipOptions& options) {
   if (options.split && !machine_->capabilities.split_irqchip) return Unsupported("split irqchip");
   RETURN_IF_ERROR(machine_->host->FailureOf("CreateIrqchip"));
   machine_->irqchip = true;
-  machine_->split = options.split;
+  machine_->irqchip_options = options;
+  machine_->irqchip_state = PowerOnState(options);
+  if (!options.split) machine_->routes = IrqRoutes::Pc();
   return absl::OkStatus();
 }
 
@@ -364,14 +377,16 @@ absl::StatusOr<std::unique_ptr<Vcpu>> FakeVm::CreateVcpu(uint32_t id, uint32_t v
   RETURN_IF_ERROR(machine_->host->FailureOf("CreateVcpu"));
   MutexLock lock(&machine_->mutex);
   if (!machine_->vcpus.insert(id).second) return AlreadyThere(absl::StrFormat("vCPU %u", id));
-  return std::make_unique<FakeVcpu>(id, machine_->host->script(id));
+  return std::make_unique<FakeVcpu>(
+      id, machine_->host->script(id), machine_->capabilities, machine_->irqchip,
+      [host = machine_->host](const char* call) { return host->FailureOf(call); });
 }
 
 absl::StatusOr<std::unique_ptr<IrqLine>> FakeVm::MakeIrqLine(uint32_t gsi) {
   RETURN_IF_ERROR(CheckGsi(gsi, kPins));
   RETURN_IF_ERROR(machine_->host->FailureOf("MakeIrqLine"));
   MutexLock lock(&machine_->mutex);
-  if (!machine_->irqchip || machine_->split) return NoIrqchip();
+  if (!machine_->irqchip || machine_->irqchip_options.split) return NoIrqchip();
   return std::make_unique<FakeIrqLine>(machine_->host, gsi);
 }
 
@@ -400,10 +415,38 @@ absl::Status FakeVm::UnregisterIrqfd(const Fd& event, uint32_t gsi) {
   return absl::OkStatus();
 }
 
+absl::Status FakeVm::SetIrqRoutes(const IrqRoutes& routes) {
+  MutexLock lock(&machine_->mutex);
+  if (!machine_->irqchip) return NoIrqchip();
+  if (machine_->irqchip_options.split && routes.has_pins())
+    return Malformed("routes to pins of a split irqchip");
+  RETURN_IF_ERROR(machine_->host->FailureOf("SetIrqRoutes"));
+  machine_->routes = routes;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<IrqchipState> FakeVm::SaveIrqchip() {
+  MutexLock lock(&machine_->mutex);
+  if (!machine_->irqchip) return NoIrqchip();
+  RETURN_IF_ERROR(machine_->host->FailureOf("SaveIrqchip"));
+  return machine_->irqchip_state;
+}
+
+absl::Status FakeVm::RestoreIrqchip(const IrqchipState& state) {
+  MutexLock lock(&machine_->mutex);
+  if (!machine_->irqchip) return NoIrqchip();
+  const IrqchipOptions& options = machine_->irqchip_options;
+  RETURN_IF_ERROR(CheckIrqchipState(state, options.split, options.pit));
+  RETURN_IF_ERROR(machine_->host->FailureOf("RestoreIrqchip"));
+  machine_->irqchip_state = state;
+  return absl::OkStatus();
+}
+
 absl::Status FakeVm::ResetIrqchip() {
   MutexLock lock(&machine_->mutex);
   if (!machine_->irqchip) return NoIrqchip();
   RETURN_IF_ERROR(machine_->host->FailureOf("ResetIrqchip"));
+  machine_->irqchip_state = PowerOnState(machine_->irqchip_options);
   machine_->host->NoteIrqchipReset();
   return absl::OkStatus();
 }

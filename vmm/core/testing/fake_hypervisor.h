@@ -29,7 +29,8 @@ class FakeHost {
 
   // The call of this name ("CreateVm", "CreateIrqchip", "CreateVcpu", "MakeIrqLine",
   // "RegisterIrqfd", "RegisterIoevent", "AddMemoryRegion", "GetPvClock", "SetPvClock",
-  // "ResetIrqchip") fails so, once the arguments are found good, until it is given OK.
+  // "ResetIrqchip", "SetIrqRoutes", "SaveIrqchip", "RestoreIrqchip"; a vCPU's "SaveState",
+  // "RestoreState") fails so, once the arguments are found good, until it is given OK.
   void Fail(const std::string& call, absl::Status status);
   absl::Status FailureOf(const std::string& call) const;
 
@@ -101,7 +102,9 @@ class FakeMachine {
   std::map<int, uint32_t> irqfds ABSL_GUARDED_BY(mutex);  // event to gsi
   std::set<uint32_t> vcpus ABSL_GUARDED_BY(mutex);
   bool irqchip ABSL_GUARDED_BY(mutex) = false;
-  bool split ABSL_GUARDED_BY(mutex) = false;
+  IrqchipOptions irqchip_options ABSL_GUARDED_BY(mutex);
+  IrqchipState irqchip_state ABSL_GUARDED_BY(mutex);
+  IrqRoutes routes ABSL_GUARDED_BY(mutex);
   PvClock clock ABSL_GUARDED_BY(mutex);
 };
 
@@ -150,6 +153,9 @@ class FakeVm : public Vm {
   absl::StatusOr<std::unique_ptr<IrqLine>> MakeIrqLine(uint32_t gsi) override;
   absl::Status RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resample) override;
   absl::Status UnregisterIrqfd(const Fd& event, uint32_t gsi) override;
+  absl::Status SetIrqRoutes(const IrqRoutes& routes) override;
+  absl::StatusOr<IrqchipState> SaveIrqchip() override;
+  absl::Status RestoreIrqchip(const IrqchipState& state) override;
   absl::Status ResetIrqchip() override;
 
  private:

@@ -1,6 +1,12 @@
 #include "vmm/core/testing/fake_vcpu.h"
 
+#include <cerrno>
 #include <utility>
+
+#include "absl/strings/str_format.h"
+#include "vmm/base/status.h"
+#include "vmm/core/vcpu_state_check.h"
+#include "vmm/core/vm_errors.h"
 
 namespace drover {
 
@@ -159,6 +165,103 @@ void FakeVcpuScript::SetRegisters(std::string text) {
 void FakeVcpuScript::WaitUntilIdle() {
   MutexLock lock(&mutex_);
   while (!idle_ || !items_.empty()) changed_.Wait(&mutex_);
+}
+
+namespace {
+
+// CPUID of nobody's processor: the vendor's letters are "DroverFake!!".
+constexpr CpuidEntry kVendorLeaf = {
+    .leaf = 0, .eax = 1, .ebx = 0x766f7244, .ecx = 0x2121656b, .edx = 0x61467265};
+constexpr uint32_t kTscKhz = 1'000'000;
+constexpr uint32_t kPat = 0x277, kTscAux = 0xC0000103;
+constexpr uint32_t kMsrs[] = {0x174, 0x175, kPat, kTscAux};
+
+// The one rule of a value that these have: a PAT's bytes are memory types (SDM vol. 3A §12.12.2).
+bool TakesMsr(uint32_t index, uint64_t value) {
+  if (index != kPat) return true;
+  for (; value != 0; value >>= 8)
+    if ((value & 0xFF) > 7) return false;
+  return true;
+}
+
+absl::Status DoesNotTake(uint32_t index, uint64_t value) {
+  return Malformed(absl::StrFormat("MSR %#x does not take the value %#x", index, value));
+}
+
+VcpuState StateAtBoot(uint32_t id, const BackendCapabilities& capabilities, bool lapic) {
+  VcpuState state;
+  state.id = id;
+  state.cpuid = {kVendorLeaf, {.leaf = 1, .ebx = id << 24}};
+  state.tsc = {.khz = kTscKhz, .offset = 0, .value = 0};
+  state.xcrs = {{0, 1}};
+  state.xsave.resize(capabilities.xsave_bytes);
+  if (lapic) state.lapic.emplace();
+  state.msrs = {{0x174, 0}, {0x175, 0}, {kPat, 0x0007040600070406}, {kTscAux, 0}};
+  if (capabilities.nested_state_bytes != 0)
+    state.nested = NestedStateBuffer::Idle(NestedFormatOf(state.cpuid));
+  if (lapic && id != 0) state.mp_state = MpState::kUninitialized;
+  return state;
+}
+
+}  // namespace
+
+FakeVcpu::FakeVcpu(uint32_t id, std::shared_ptr<FakeVcpuScript> script,
+                   const BackendCapabilities& capabilities, bool lapic,
+                   std::function<absl::Status(const char*)> failure_of)
+    : id_(id),
+      script_(std::move(script)),
+      capabilities_(capabilities),
+      lapic_(lapic),
+      failure_of_(std::move(failure_of)) {}
+
+absl::Status FakeVcpu::SetUpForBoot(const BootRegisters& boot) {
+  RETURN_IF_ERROR(script_->SetUpForBoot(boot));
+  state_ = StateAtBoot(id_, capabilities_, lapic_);
+  if (id_ != 0) return absl::OkStatus();
+  state_->regs = {.rbx = boot.rbx, .rsi = boot.rsi, .rsp = boot.rsp, .rip = boot.rip};
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VcpuState> FakeVcpu::SaveState() {
+  if (!state_) return absl::FailedPreconditionError("the vCPU was never set up");
+  RETURN_IF_ERROR(script_->CompleteExit());
+  RETURN_IF_ERROR(failure_of_("SaveState"));
+  return *state_;
+}
+
+absl::Status FakeVcpu::RestoreState(const VcpuState& state) {
+  VcpuStateLimits limits = {.id = id_,
+                            .vendor = CpuidVendor({kVendorLeaf}),
+                            .tsc_khz = kTscKhz,
+                            .tsc_control = capabilities_.tsc_control,
+                            .tsc_offset = true,
+                            .xsave_bytes = capabilities_.xsave_bytes,
+                            .xcrs = true,
+                            .lapic = lapic_,
+                            .nested_state_bytes = capabilities_.nested_state_bytes,
+                            .msrs = kMsrs,
+                            .fixed_cpuid = std::nullopt};
+  if (has_run_ && state_) limits.fixed_cpuid = state_->cpuid;
+  RETURN_IF_ERROR(CheckVcpuState(state, limits));
+  RETURN_IF_ERROR(failure_of_("RestoreState"));
+  for (const MsrValue& msr : state.msrs)
+    if (!TakesMsr(msr.index, msr.value)) return DoesNotTake(msr.index, msr.value);
+  state_ = state;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> FakeVcpu::GetMsr(uint32_t index) {
+  const VcpuState& state = state_ ? *state_ : StateAtBoot(id_, capabilities_, lapic_);
+  if (const MsrValue* msr = FindMsr(state, index)) return msr->value;
+  return PosixStatus(ENOENT, "MSR", absl::StrFormat("%#x", index));
+}
+
+absl::Status FakeVcpu::SetMsr(uint32_t index, uint64_t value) {
+  if (!state_) state_ = StateAtBoot(id_, capabilities_, lapic_);
+  MsrValue* msr = FindMsr(&*state_, index);
+  if (msr == nullptr || !TakesMsr(index, value)) return DoesNotTake(index, value);
+  msr->value = value;
+  return absl::OkStatus();
 }
 
 }  // namespace drover

@@ -5,10 +5,12 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vmm/base/mutex.h"
+#include "vmm/core/capabilities.h"
 #include "vmm/core/vcpu.h"
 
 namespace drover {
@@ -87,19 +89,26 @@ class FakeVcpuScript {
   int pauses_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// A vCPU that follows a script.
+// A vCPU that follows a script, and whose state is what it was set to.
 class FakeVcpu : public Vcpu {
  public:
-  FakeVcpu(uint32_t id, std::shared_ptr<FakeVcpuScript> script)
-      : id_(id), script_(std::move(script)) {}
+  // `failure_of` is FakeHost::FailureOf.
+  FakeVcpu(uint32_t id, std::shared_ptr<FakeVcpuScript> script,
+           const BackendCapabilities& capabilities, bool lapic,
+           std::function<absl::Status(const char*)> failure_of);
 
   uint32_t id() const override { return id_; }
-  absl::StatusOr<VcpuExit> Run() override { return script_->Run(); }
+  absl::StatusOr<VcpuExit> Run() override {
+    has_run_ = true;
+    return script_->Run();
+  }
   void Kick() override { script_->Kick(); }
   absl::Status CompleteExit() override { return script_->CompleteExit(); }
-  absl::Status SetUpForBoot(const BootRegisters& boot) override {
-    return script_->SetUpForBoot(boot);
-  }
+  absl::Status SetUpForBoot(const BootRegisters& boot) override;
+  absl::StatusOr<VcpuState> SaveState() override;
+  absl::Status RestoreState(const VcpuState& state) override;
+  absl::StatusOr<uint64_t> GetMsr(uint32_t index) override;
+  absl::Status SetMsr(uint32_t index, uint64_t value) override;
   absl::Status NotifyPaused() override {
     script_->NotePause();
     return absl::OkStatus();
@@ -109,6 +118,11 @@ class FakeVcpu : public Vcpu {
  private:
   const uint32_t id_;
   const std::shared_ptr<FakeVcpuScript> script_;
+  const BackendCapabilities capabilities_;
+  const bool lapic_;
+  const std::function<absl::Status(const char*)> failure_of_;
+  bool has_run_ = false;
+  std::optional<VcpuState> state_;  // nothing is behind it: Run changes none of it
 };
 
 }  // namespace drover
