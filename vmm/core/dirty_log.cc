@@ -152,7 +152,8 @@ absl::Status DirtyLog::CollectVcpus(const MemorySlot* only, DirtyClear clear) {
   if (choice().kind == DirtyLogKind::kRing) only = nullptr;
   std::vector<DirtySource::Slot> slots;
   for (auto& [slot, log] : logs_)
-    if (only == nullptr || *only == slot) slots.push_back({log.mapping, log.pending});
+    if (only == nullptr || *only == slot)
+      slots.push_back({log.mapping, log.pending, !AnyPage(log.pending)});
   return source_->Harvest(slots, clear);
 }
 
@@ -171,12 +172,17 @@ absl::Status DirtyLog::Collect(const MemorySlot* only, DirtyClear clear) {
   return absl::OkStatus();
 }
 
+void DirtyLog::Give(SlotLog* log, PageSet* pages) {
+  const std::span<uint64_t> words = pages->WordsOf(log->mapping.slot, log->mapping.range);
+  if (AnyPage(log->pending)) MoveWords(words, log->pending);
+}
+
 absl::Status DirtyLog::Harvest(PageSet* pages, DirtyClear clear) {
   MutexLock lock(&mutex_);
   FollowSlots();
   if (logs_.empty() && !whole_) return NotLogging();
   RETURN_IF_ERROR(Collect(nullptr, clear));
-  for (auto& [slot, log] : logs_) MoveWords(pages->WordsOf(slot, log.mapping.range), log.pending);
+  for (auto& [slot, log] : logs_) Give(&log, pages);
   return absl::OkStatus();
 }
 
@@ -187,7 +193,7 @@ absl::Status DirtyLog::HarvestSlot(MemorySlot slot, PageSet* pages, DirtyClear c
   const auto found = logs_.find(slot);
   if (found == logs_.end()) return SlotState(slot, "does not log");
   RETURN_IF_ERROR(Collect(&slot, clear));
-  MoveWords(pages->WordsOf(slot, found->second.mapping.range), found->second.pending);
+  Give(&found->second, pages);
   return absl::OkStatus();
 }
 

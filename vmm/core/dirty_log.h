@@ -102,6 +102,8 @@ class DirtyLog {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CollectVcpus(const MemorySlot* only, DirtyClear clear)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Moves what is pending to `pages`.
+  static void Give(SlotLog* log, PageSet* pages);
   void CollectWrites(SlotLog* log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   GuestMemory* const memory_;  // the source keeps it alive

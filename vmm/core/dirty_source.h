@@ -90,6 +90,7 @@ class DirtySource {
   struct Slot {
     SlotMapping mapping;
     std::span<uint64_t> words;
+    bool empty = false;  // no bit is set in `words`
   };
 
   virtual ~DirtySource() = default;

@@ -186,6 +186,7 @@ void MemorySlots::CloseDirtyLog() {
   dirty_log_open_ = log_new_slots_ = false;
   for (auto& [slot, entry] : entries_) {
     entry.writes = {};
+    entry.written = false;
     const absl::Status status = SetLogging(&entry, false);
     if (!status.ok())
       Log(LogLevel::kWarning, "a memory slot goes on logging dirty pages",
@@ -210,6 +211,7 @@ absl::Status MemorySlots::LogSlot(const SlotMapping& slot, bool on) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
   RETURN_IF_ERROR(SetLogging(entry, on));
+  entry->written = false;
   entry->writes = PageWords(on ? PageWordCount(PagesOf(entry->mapping.range.size)) : 0);
   return absl::OkStatus();
 }
@@ -229,6 +231,7 @@ absl::Status MemorySlots::WithSlot(const SlotMapping& slot,
 void MemorySlots::NoteWrites(Entry* entry, uint64_t offset, uint64_t size) {
   if (entry->writes.empty() || size == 0) return;
   const uint64_t first = offset / PageSize();
+  entry->written = true;
   SetPages(entry->writes, first, (offset + size - 1) / PageSize() - first + 1);
 }
 
@@ -252,7 +255,7 @@ absl::Status MemorySlots::MarkDirty(uint64_t address, uint64_t size) {
 absl::Status MemorySlots::TakeWrites(const SlotMapping& slot, std::span<uint64_t> words) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
-  MoveWords(words, entry->writes);
+  if (std::exchange(entry->written, false)) MoveWords(words, entry->writes);
   return absl::OkStatus();
 }
 

@@ -86,6 +86,7 @@ class MemorySlots {
     SlotMapping mapping;
     std::unique_ptr<MemoryRegion> region;
     PageWords writes = {};  // by the VMM, while it logs for the DirtyLog; otherwise empty
+    bool written = false;   // some bit of `writes` is set
   };
 
   absl::Status CheckFree(const GuestRange& range) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

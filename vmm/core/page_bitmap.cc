@@ -54,7 +54,15 @@ uint64_t CountPages(std::span<const uint64_t> words) {
 }
 
 bool AnyPage(std::span<const uint64_t> words) {
-  return std::any_of(words.begin(), words.end(), [](uint64_t word) { return word != 0; });
+  constexpr size_t kBlock = 64;
+  while (!words.empty()) {
+    const size_t n = std::min(kBlock, words.size());
+    uint64_t any = 0;
+    for (size_t i = 0; i < n; ++i) any |= words[i];
+    if (any != 0) return true;
+    words = words.subspan(n);
+  }
+  return false;
 }
 
 AtomicPageBitmap::AtomicPageBitmap(uint64_t pages)
@@ -62,14 +70,17 @@ AtomicPageBitmap::AtomicPageBitmap(uint64_t pages)
 
 void AtomicPageBitmap::Set(uint64_t first, uint64_t count) {
   ForEachWord(first, count, [&](uint64_t word, uint64_t mask) { words_[word].fetch_or(mask); });
+  if (!any_.load()) any_.store(true);
 }
 
 void AtomicPageBitmap::TakeInto(std::span<uint64_t> words) {
+  if (!any_.exchange(false)) return;
   for (uint64_t i = 0; i < PageWordCount(pages_); ++i)
     if (words_[i].load(std::memory_order_relaxed) != 0) words[i] |= words_[i].exchange(0);
 }
 
 void AtomicPageBitmap::Clear() {
+  if (!any_.exchange(false)) return;
   for (uint64_t i = 0; i < PageWordCount(pages_); ++i) words_[i].exchange(0);
 }
 

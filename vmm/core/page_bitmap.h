@@ -40,6 +40,7 @@ class AtomicPageBitmap {
 
  private:
   const uint64_t pages_;
+  std::atomic<bool> any_{false};  // set after a word, taken before the words
   const std::unique_ptr<std::atomic<uint64_t>[]> words_;
 };
 

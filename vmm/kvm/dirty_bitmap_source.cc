@@ -52,13 +52,16 @@ absl::Status DirtyBitmapSource::Harvest(std::span<const Slot> slots, DirtyClear 
 }
 
 absl::Status DirtyBitmapSource::HarvestOne(const Slot& slot, DirtyClear clear) {
-  scratch_.resize(std::max(scratch_.size(), slot.words.size()));
-  const std::span<uint64_t> words = std::span(scratch_).first(slot.words.size());
+  std::span<uint64_t> words = slot.words;
+  if (!slot.empty) {
+    scratch_.resize(std::max(scratch_.size(), words.size()));
+    words = std::span(scratch_).first(words.size());
+  }
   struct kvm_dirty_log log = {.slot = slot.mapping.slot};
   log.dirty_bitmap = words.data();
   RETURN_IF_ERROR(KvmIoctl(machine_->vm.get(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG",
                            absl::StrCat("slot ", slot.mapping.slot)));
-  MergeWords(slot.words, words);
+  if (!slot.empty) MergeWords(slot.words, words);
   if (!choice_.manual_protect || clear == DirtyClear::kLater) return absl::OkStatus();
   return Clear(slot.mapping, 0, words);
 }
