@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@ using Context = VcpuStateContext;
 
 constexpr uint32_t kTscMsr = 0x10;
 constexpr uint32_t kMostCpuidEntries = 256;
+constexpr uint64_t kTscDriftMillis = 100;
 
 // A struct kvm_cpuid2 with room for all entries that KVM takes.
 struct CpuidBuffer {
@@ -73,10 +75,12 @@ absl::Status SetTsc(const Context& vcpu, const VcpuState& state) {
   const struct kvm_device_attr attribute = TscOffsetAttribute(&offset);
   RETURN_IF_ERROR(KvmIoctl(vcpu.vcpu_fd, KVM_SET_DEVICE_ATTR, &attribute, "KVM_SET_DEVICE_ATTR",
                            "KVM_VCPU_TSC_OFFSET"));
-  // A software KVM whose guests have the host's TSC says yes and keeps 0.
+  // A software KVM whose guests have the host's TSC says yes and keeps 0. Where the host's TSC is
+  // unstable, KVM lets the guest's stand still from call to call: off by what passed since.
   RETURN_IF_ERROR(KvmIoctl(vcpu.vcpu_fd, KVM_GET_DEVICE_ATTR, &attribute, "KVM_GET_DEVICE_ATTR",
                            "KVM_VCPU_TSC_OFFSET"));
-  if (offset == *state.tsc.offset) return absl::OkStatus();
+  const auto off = static_cast<int64_t>(offset - *state.tsc.offset);
+  if (std::abs(off) <= static_cast<int64_t>(has * kTscDriftMillis)) return absl::OkStatus();
   return Unsupported(absl::StrCat("TSC offset ", *state.tsc.offset, ": the host keeps ", offset));
 }
 
@@ -262,6 +266,8 @@ absl::StatusOr<std::vector<CpuidEntry>> GetVcpuCpuid(int vcpu_fd) {
   RETURN_IF_ERROR(KvmIoctl(vcpu_fd, KVM_GET_CPUID2, &buffer.header, "KVM_GET_CPUID2"));
   std::vector<CpuidEntry> out;
   for (uint32_t i = 0; i < buffer.header.nent; ++i) out.push_back(FromKvm(buffer.entries[i]));
+  // Before Linux 6.3 the call leaves `nent` as it was, and what lies behind the last one is zero.
+  while (!out.empty() && out.back() == CpuidEntry()) out.pop_back();
   return out;
 }
 
