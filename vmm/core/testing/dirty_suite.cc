@@ -59,8 +59,7 @@ DirtySuite::Pages DirtySuite::PagesOf(const PageSet& set) {
 
 DirtySuite::Pages DirtySuite::PagesOf(const GuestRange& range) {
   Pages pages;
-  for (uint64_t at = std::max(range.start, kFirst); at < range.end(); at += kPage)
-    pages.insert(at);
+  for (uint64_t at = std::max(range.start, kFirst); at < range.end(); at += kPage) pages.insert(at);
   return pages;
 }
 
