@@ -99,7 +99,6 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   // managed_vm_stop.cc
   absl::Status BeginStop(Limit grace, bool force);
   absl::Status PressPowerButton(bool paused);
-  void StopNow();
   absl::StatusOr<VmView> AwaitEnd(const std::string& instance_id);
   absl::Status EndWorkerHeld();
   absl::Status EndProcess(WorkerSession* session);
@@ -119,6 +118,7 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   void MarkUnknown(const absl::Status& why);
   void UndoInterrupted();
   void EndIfDue();
+  Limit PressAgain(Limit left);
   void ArmTimer(Limit left);
   void RetryLater();
   void KickAfter(Limit delay);
@@ -141,7 +141,8 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   std::chrono::steady_clock::time_point retry_at_;  // no sooner is a silent worker tried again
   std::chrono::steady_clock::time_point joined_at_;
   std::chrono::steady_clock::time_point armed_until_;
-  bool adopting_ = false;  // an earlier agent's worker, not resolved yet
+  bool press_again_ = false;  // the guest did not listen to its power button yet
+  bool adopting_ = false;     // an earlier agent's worker, not resolved yet
   bool reported_unknown_ = false;
 
   mutable Mutex mutex_;

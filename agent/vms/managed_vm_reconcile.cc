@@ -164,6 +164,13 @@ void ManagedVm::ArmTimer(Limit left) {
   KickAfter(left);
 }
 
+// A guest that did not listen to its power button may only not have come so far, so it is pressed
+// until the guest takes it. Returns when to look again.
+ManagedVm::Limit ManagedVm::PressAgain(Limit left) {
+  (void)PressPowerButton(/*paused=*/false);
+  return press_again_ ? std::min(left, environment_->limits.press_again) : left;
+}
+
 // Ends a worker whose grace is over, or that does not leave though its machine has ended.
 void ManagedVm::EndIfDue() {
   const VmRecord now = record();
@@ -176,7 +183,8 @@ void ManagedVm::EndIfDue() {
     left = std::min<Limit>(left,
                            *since + environment_->limits.linger - std::chrono::steady_clock::now());
   if (left == Limit::max()) return;
-  if (left > Limit(0)) return ArmTimer(left);
+  if (left > Limit(0))
+    return ArmTimer(press_again_ && !since.has_value() ? PressAgain(left) : left);
   const absl::Status status = EndWorkerHeld();
   if (status.ok()) return;
   Log(LogLevel::kWarning, "a VM cannot be ended yet", {{"vm", id_}, {"error", status.ToString()}});

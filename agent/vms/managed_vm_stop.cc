@@ -45,7 +45,9 @@ absl::Status ManagedVm::BeginStop(Limit grace, bool force) {
   RETURN_IF_ERROR(Commit(next, Durability::kLazy));
   if (force || grace == Limit(0)) return absl::OkStatus();
   const absl::Status pressed = PressPowerButton(paused);
-  if (absl::IsFailedPrecondition(pressed)) StopNow();  // the guest does not listen
+  if (!pressed.ok())
+    Log(LogLevel::kInfo, "the power button was not pressed",
+        {{"vm", id_}, {"error", pressed.ToString()}});
   return absl::OkStatus();
 }
 
@@ -58,16 +60,8 @@ absl::Status ManagedVm::PressPowerButton(bool paused) {
   if (paused) status = client->Resume(environment_->limits.call).status();
   if (status.ok()) status = client->PowerButton(environment_->limits.call).status();
   if (absl::IsUnavailable(status)) client->Close();
-  if (!status.ok())
-    Log(LogLevel::kInfo, "the power button was not pressed",
-        {{"vm", id_}, {"error", status.ToString()}});
+  press_again_ = absl::IsFailedPrecondition(status);
   return status;
-}
-
-void ManagedVm::StopNow() {
-  VmRecord next = record();
-  next.stop_deadline = std::max<int64_t>(1, environment_->clock->UnixNanos());
-  CommitAnyway(std::move(next), Durability::kLazy);
 }
 
 absl::StatusOr<VmView> ManagedVm::AwaitEnd(const std::string& instance_id) {

@@ -21,17 +21,18 @@ class ManagedVm;
 // How long things may take. The defaults are for production; tests shorten them.
 struct VmLimits {
   using Limit = std::chrono::nanoseconds;
-  Limit operation_wait = std::chrono::seconds(10);  // for another operation on the same VM
-  Limit bring_up = std::chrono::seconds(60);        // Hello, Configure, Start
-  Limit call = std::chrono::seconds(10);            // pause, resume, power button, console
-  Limit reset = std::chrono::seconds(60);           // rebuilds the machine
-  Limit join = std::chrono::seconds(2);             // Hello of a worker that runs already
-  Limit stop_call = std::chrono::seconds(5);        // Stop, once the grace is over
-  Limit stop_exit = std::chrono::seconds(5);        // from there to the worker's end
-  Limit kill_exit = std::chrono::seconds(10);       // from SIGKILL to the worker's end
-  Limit stop_slack = std::chrono::seconds(10);      // that StopVm waits beyond all these
-  Limit hangup = std::chrono::milliseconds(300);    // from end of connection to end of process
-  Limit linger = std::chrono::seconds(5);           // from end of machine to end of process
+  Limit operation_wait = std::chrono::seconds(10);     // for another operation on the same VM
+  Limit bring_up = std::chrono::seconds(60);           // Hello, Configure, Start
+  Limit call = std::chrono::seconds(10);               // pause, resume, power button, console
+  Limit reset = std::chrono::seconds(60);              // rebuilds the machine
+  Limit join = std::chrono::seconds(2);                // Hello of a worker that runs already
+  Limit stop_call = std::chrono::seconds(5);           // Stop, once the grace is over
+  Limit stop_exit = std::chrono::seconds(5);           // from there to the worker's end
+  Limit kill_exit = std::chrono::seconds(10);          // from SIGKILL to the worker's end
+  Limit stop_slack = std::chrono::seconds(10);         // that StopVm waits beyond all these
+  Limit press_again = std::chrono::milliseconds(250);  // to a guest that does not listen yet
+  Limit hangup = std::chrono::milliseconds(300);       // from end of connection to end of process
+  Limit linger = std::chrono::seconds(5);              // from end of machine to end of process
   Limit first_retry = std::chrono::milliseconds(250);
   Limit last_retry = std::chrono::seconds(10);
   Limit adoption = std::chrono::seconds(20);  // of all VMs, when the agent starts

@@ -403,10 +403,25 @@ TEST_F(VmManagerTest, StopOfAPausedGuestLetsItPowerOff) {
   EXPECT_EQ(agent().Stop("a", "", kGrace, false)->state_reason, "GUEST_SHUTDOWN");
 }
 
-TEST_F(VmManagerTest, StopOfAGuestThatDoesNotListenIsImmediate) {
+TEST_F(VmManagerTest, StopOfAGuestThatDoesNotListenYetPressesAgain) {
   host_.Run("a");
   host_.worker()->Refuse(WorkerCall::kPowerButton, absl::FailedPreconditionError("no ACPI"));
-  EXPECT_EQ(agent().Stop("a", "", kGrace, false)->state_reason, "STOP_REQUESTED");
+  host_.worker()->set_obeys_power_button(true);
+  std::thread booted([this] {
+    std::this_thread::sleep_for(milliseconds(600));
+    host_.worker()->Script(WorkerCall::kPowerButton, {});
+  });
+  EXPECT_EQ(agent().Stop("a", "", kGrace, false)->state_reason, "GUEST_SHUTDOWN");
+  booted.join();
+  ExpectNothingLeft();
+}
+
+TEST_F(VmManagerTest, StopOfAGuestThatNeverListensWaitsForItsGrace) {
+  host_.Run("a");
+  host_.worker()->Refuse(WorkerCall::kPowerButton, absl::FailedPreconditionError("no ACPI"));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(agent().Stop("a", "", milliseconds(400), false)->state_reason, "STOP_REQUESTED");
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(400));
   ExpectNothingLeft();
 }
 
