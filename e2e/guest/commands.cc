@@ -61,26 +61,13 @@ constexpr struct {
   const char* verb;
   void (*run)(Arguments&);
 } kCommands[] = {
-    {"echo", Echo},
-    {"report", Report},
-    {"memmap", MemoryMap},
-    {"touch", Touch},
-    {"verify", Verify},
-    {"checksum", ChecksumCommand},
-    {"ticks", Ticks},
-    {"timer", Timer},
-    {"gap", Gap},
-    {"poke", Poke},
-    {"cpus", Cpus},
-    {"nested", NestedCommand},
-    {"idle", Idle},
-    {"sleep", Sleep},
-    {"halt", Halt},
-    {"poweroff", PowerOff},
-    {"reset", Reset},
-    {"triple-fault", TripleFault},
-    {"spin", Spin},
-    {"fault", Fault},
+    {"echo", Echo},         {"report", Report}, {"memmap", MemoryMap},
+    {"touch", Touch},       {"verify", Verify}, {"checksum", ChecksumCommand},
+    {"ticks", Ticks},       {"timer", Timer},   {"gap", Gap},
+    {"poke", Poke},         {"cpus", Cpus},     {"nested", NestedCommand},
+    {"idle", Idle},         {"sleep", Sleep},   {"halt", Halt},
+    {"poweroff", PowerOff}, {"reset", Reset},   {"triple-fault", TripleFault},
+    {"spin", Spin},         {"fault", Fault},
 };
 
 }  // namespace

@@ -129,8 +129,7 @@ std::string Reason(const grpc::Status& status) {
 std::vector<std::string> Fields(const grpc::Status& status) {
   std::vector<std::string> fields;
   const auto details = Detail<google::rpc::BadRequest>(status);
-  for (const auto& violation : details.field_violations())
-    fields.push_back(violation.field());
+  for (const auto& violation : details.field_violations()) fields.push_back(violation.field());
   return fields;
 }
 
