@@ -17,8 +17,7 @@ PROGRAMS = [
     'e2e/guest/guest.elf',
 ]
 KERNEL_FILES = ['vmlinuz', 'vmlinux', 'guest_initrd']
-# The emulated machine itself panics or freezes now and then (all its processors at once, under nested guests); a hang
-# of Drover's would come back every time.
+# Should the emulated machine itself panic or freeze; a hang of Drover's would come back every time.
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 240
 

@@ -25,7 +25,7 @@ while read -r module; do
   must insmod $module
 done </machine/modules
 
-# A sign of life for the host: the emulator's processors freeze now and then.
+# A sign of life for the host, which takes a silent machine for a frozen one.
 (while sleep 2; do echo alive >/dev/ttyS0; done) &
 
 record begin
