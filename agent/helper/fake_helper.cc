@@ -53,12 +53,13 @@ void FakeHelper::SetGone(bool gone) {
   gone_ = gone;
 }
 
-void FakeHelper::EndWorker(const std::string& instance_id, const std::string& last_words) {
+void FakeHelper::EndWorker(const std::string& instance_id, const std::string& last_words,
+                           std::optional<ProcessEnd> end) {
   MutexLock lock(&mutex_);
   const auto it = workers_.find(instance_id);
   if (it == workers_.end() || !it->second.alive) return;
   it->second.alive = false;
-  it->second.last_words = last_words;
+  it->second.gone = {last_words, end};
   eventfd_write(it->second.ended.get(), 1);
 }
 
@@ -175,19 +176,31 @@ absl::Status FakeHelper::Kill(const std::string& instance_id) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<FakeHelper::Worker*> FakeHelper::FindDead(const std::string& instance_id) {
+  const auto it = workers_.find(instance_id);
+  if (it == workers_.end()) return NoSuchInstance(instance_id);
+  if (it->second.alive)
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrCat("worker ", instance_id, " is alive")),
+        "WORKER_ALIVE");
+  return &it->second;
+}
+
+absl::StatusOr<GoneWorker> FakeHelper::Examine(const std::string& instance_id) {
+  RETURN_IF_ERROR(Begin("Examine", instance_id));
+  MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(const Worker* worker, FindDead(instance_id));
+  return worker->gone;
+}
+
 absl::StatusOr<GoneWorker> FakeHelper::Reap(const std::string& instance_id) {
   RETURN_IF_ERROR(Begin("Reap", instance_id));
   GoneWorker gone;
   {
     MutexLock lock(&mutex_);
-    const auto it = workers_.find(instance_id);
-    if (it == workers_.end()) return NoSuchInstance(instance_id);
-    if (it->second.alive)
-      return WithReason(
-          absl::FailedPreconditionError(absl::StrCat("worker ", instance_id, " is alive")),
-          "WORKER_ALIVE");
-    gone.last_words = it->second.last_words;
-    workers_.erase(it);
+    ASSIGN_OR_RETURN(const Worker* worker, FindDead(instance_id));
+    gone = worker->gone;
+    workers_.erase(instance_id);
   }
   RemoveTree(DirectoryOf(instance_id));
   return gone;

@@ -39,7 +39,8 @@ class FakeHelper : public Helper {
   // Every call fails UNAVAILABLE (HELPER_GONE) while the helper is gone.
   void SetGone(bool gone);
   // The worker ends and leaves these last words. Nothing happens if it has ended already.
-  void EndWorker(const std::string& instance_id, const std::string& last_words);
+  void EndWorker(const std::string& instance_id, const std::string& last_words,
+                 std::optional<ProcessEnd> end = std::nullopt);
   // A worker of an earlier agent, launched without a call.
   absl::Status AddWorker(const std::string& instance_id);
 
@@ -54,6 +55,7 @@ class FakeHelper : public Helper {
   absl::StatusOr<LaunchedWorker> Launch(const WorkerLaunchOptions& options) override;
   absl::StatusOr<LaunchedWorker> Adopt(const std::string& instance_id) override;
   absl::Status Kill(const std::string& instance_id) override;
+  absl::StatusOr<GoneWorker> Examine(const std::string& instance_id) override;
   absl::StatusOr<GoneWorker> Reap(const std::string& instance_id) override;
   absl::StatusOr<HelperProbe> Probe() override;
   absl::StatusOr<std::vector<std::string>> ListWorkers() override;
@@ -63,8 +65,11 @@ class FakeHelper : public Helper {
     WorkerIdentity identity;
     Fd ended;  // the eventfd behind every pidfd given out
     bool alive = true;
-    std::string last_words;
+    GoneWorker gone;  // once it is not alive
   };
+
+  absl::StatusOr<Worker*> FindDead(const std::string& instance_id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Records the call; the error scripted for it.
   absl::Status Begin(const std::string& method, const std::string& argument)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,10 +38,18 @@ struct LaunchedWorker {
   Fd pidfd;  // readable when the worker has ended
 };
 
+// How a process ended: by a signal, or, where that is 0, by itself with a status.
+struct ProcessEnd {
+  int signal = 0;
+  int status = 0;
+  bool operator==(const ProcessEnd&) const = default;
+};
+
 // A worker that is gone: what it said last (a serialized worker.v1.LastWords; hostile; may be
-// empty).
+// empty), and how it ended where its helper still lived then.
 struct GoneWorker {
   std::string last_words;
+  std::optional<ProcessEnd> end;
 };
 
 struct HelperProbe {
@@ -66,12 +75,15 @@ class Helper {
   // CheckFile's errors.
   virtual absl::StatusOr<LaunchedWorker> Launch(const WorkerLaunchOptions& options) = 0;
 
-  // The worker when it runs; NOT_FOUND with reason WORKER_GONE (it has ended; Reap gives its last
-  // words) or NO_SUCH_INSTANCE.
+  // The worker when it runs; NOT_FOUND with reason WORKER_GONE (it has ended; Examine gives its
+  // last words) or NO_SUCH_INSTANCE.
   virtual absl::StatusOr<LaunchedWorker> Adopt(const std::string& instance_id) = 0;
 
   // Kills it; does not wait. OK when it is gone already.
   virtual absl::Status Kill(const std::string& instance_id) = 0;
+
+  // What a dead worker left, which stays where it is until Reap. Errors as Reap's.
+  virtual absl::StatusOr<GoneWorker> Examine(const std::string& instance_id) = 0;
 
   // Removes what a dead worker left and returns its last words. FAILED_PRECONDITION (WORKER_ALIVE)
   // while it lives; NOT_FOUND (NO_SUCH_INSTANCE).

@@ -25,6 +25,14 @@ absl::StatusOr<LaunchedWorker> WorkerOf(const worker::v1::WorkerIdentity& identi
   return LaunchedWorker{IdentityFromProto(identity), std::move(fds->front())};
 }
 
+GoneWorker GoneIn(const worker::v1::AdoptResponse& body) {
+  GoneWorker gone{body.last_words(), std::nullopt};
+  if (body.has_end())
+    gone.end =
+        ProcessEnd{static_cast<int>(body.end().signal()), static_cast<int>(body.end().status())};
+  return gone;
+}
+
 }  // namespace
 
 absl::Status HelperClient::AwaitReady() {
@@ -101,11 +109,18 @@ absl::Status HelperClient::Kill(const std::string& instance_id) {
   return Call(std::move(request)).status();
 }
 
+absl::StatusOr<GoneWorker> HelperClient::Examine(const std::string& instance_id) {
+  HelperRequest request;
+  request.mutable_examine()->set_instance_id(instance_id);
+  ASSIGN_OR_RETURN(const Reply reply, Call(std::move(request)));
+  return GoneIn(reply.response.adopt());
+}
+
 absl::StatusOr<GoneWorker> HelperClient::Reap(const std::string& instance_id) {
   HelperRequest request;
   request.mutable_reap()->set_instance_id(instance_id);
   ASSIGN_OR_RETURN(const Reply reply, Call(std::move(request)));
-  return GoneWorker{reply.response.adopt().last_words()};
+  return GoneIn(reply.response.adopt());
 }
 
 absl::StatusOr<HelperProbe> HelperClient::Probe() {

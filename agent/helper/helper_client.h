@@ -30,6 +30,7 @@ class HelperClient : public Helper {
   absl::StatusOr<LaunchedWorker> Launch(const WorkerLaunchOptions& options) override;
   absl::StatusOr<LaunchedWorker> Adopt(const std::string& instance_id) override;
   absl::Status Kill(const std::string& instance_id) override;
+  absl::StatusOr<GoneWorker> Examine(const std::string& instance_id) override;
   absl::StatusOr<GoneWorker> Reap(const std::string& instance_id) override;
   absl::StatusOr<HelperProbe> Probe() override;
   absl::StatusOr<std::vector<std::string>> ListWorkers() override;

@@ -62,7 +62,9 @@ absl::Status HelperServer::Call(const HelperRequest& request, Answer* answer) {
     case HelperRequest::kKill:
       return workers_->Kill(request.kill().instance_id());
     case HelperRequest::kReap:
-      return Reap(request.reap().instance_id(), answer);
+      return AnswerGone(workers_->Reap(request.reap().instance_id()), answer);
+    case HelperRequest::kExamine:
+      return AnswerGone(workers_->Examine(request.examine().instance_id()), answer);
     case HelperRequest::kProbe:
       return Probe(answer);
     case HelperRequest::kListWorkers:
@@ -99,9 +101,13 @@ absl::Status HelperServer::Adopt(const std::string& instance_id, Answer* answer)
   return absl::OkStatus();
 }
 
-absl::Status HelperServer::Reap(const std::string& instance_id, Answer* answer) {
-  ASSIGN_OR_RETURN(const GoneWorker gone, workers_->Reap(instance_id));
-  answer->response.mutable_adopt()->set_last_words(gone.last_words);
+absl::Status HelperServer::AnswerGone(const absl::StatusOr<GoneWorker>& gone, Answer* answer) {
+  if (!gone.ok()) return gone.status();
+  worker::v1::AdoptResponse* const body = answer->response.mutable_adopt();
+  body->set_last_words(gone->last_words);
+  if (!gone->end.has_value()) return absl::OkStatus();
+  body->mutable_end()->set_signal(static_cast<uint32_t>(gone->end->signal));
+  body->mutable_end()->set_status(static_cast<uint32_t>(gone->end->status));
   return absl::OkStatus();
 }
 

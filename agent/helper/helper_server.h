@@ -36,7 +36,7 @@ class HelperServer {
   absl::Status Call(const worker::v1::HelperRequest& request, Answer* answer);
   absl::Status Launch(const worker::v1::LaunchRequest& request, Answer* answer);
   absl::Status Adopt(const std::string& instance_id, Answer* answer);
-  absl::Status Reap(const std::string& instance_id, Answer* answer);
+  static absl::Status AnswerGone(const absl::StatusOr<GoneWorker>& gone, Answer* answer);
   absl::Status Probe(Answer* answer);
   absl::Status Send(const Answer& answer);
 

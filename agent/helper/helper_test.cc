@@ -268,6 +268,45 @@ TEST_F(HelperTest, KillEndsAWorkerWithoutWords) {
   EXPECT_EQ(gone.last_words, "");
 }
 
+TEST_F(HelperTest, LastWordsStayUntilTheyAreReaped) {
+  StartHelper();
+  ASSERT_OK_AND_ASSIGN(const LaunchedWorker worker, client().Launch(Launch("one")));
+  EXPECT_EQ(ReasonOf(client().Examine("one").status()), "WORKER_ALIVE");
+  EXPECT_FALSE(Ask("one", "end").ok());
+  ASSERT_TRUE(Ended(worker.pidfd.get()));
+  for (int agent = 0; agent < 2; ++agent) {
+    ASSERT_OK_AND_ASSIGN(const GoneWorker gone, client().Examine("one"));
+    EXPECT_EQ(gone.last_words, "famous last words");
+    StartHelper();
+  }
+  EXPECT_EQ(client().Reap("one")->last_words, "famous last words");
+  EXPECT_EQ(ReasonOf(client().Examine("one").status()), "NO_SUCH_INSTANCE");
+}
+
+TEST_F(HelperTest, TellsHowAWorkerEnded) {
+  StartHelper();
+  const auto end = [&](const std::string& id, const char* command) -> std::optional<ProcessEnd> {
+    const auto worker = client().Launch(Launch(id));
+    if (!worker.ok()) return std::nullopt;
+    EXPECT_FALSE(Ask(id, command).ok());
+    EXPECT_TRUE(Ended(worker->pidfd.get()));
+    EXPECT_EQ(client().Examine(id)->end, client().Examine(id)->end);
+    return client().Reap(id)->end;
+  };
+  EXPECT_EQ(end("one", "vanish"), (ProcessEnd{.status = 9}));
+  EXPECT_EQ(end("two", "forbidden"), (ProcessEnd{.signal = SIGSYS}));
+}
+
+TEST_F(HelperTest, HowAnEarlierHelpersWorkerEndedIsNotKnown) {
+  StartHelper();
+  ASSERT_OK(client().Launch(Launch("one")));
+  StartHelper();
+  ASSERT_OK_AND_ASSIGN(const LaunchedWorker worker, client().Adopt("one"));
+  EXPECT_FALSE(Ask("one", "vanish").ok());
+  ASSERT_TRUE(Ended(worker.pidfd.get()));
+  EXPECT_EQ(client().Reap("one")->end, std::nullopt);
+}
+
 TEST_F(HelperTest, HostileLastWordsAreCut) {
   StartHelper();
   ASSERT_OK_AND_ASSIGN(const LaunchedWorker worker, client().Launch(Launch("one")));

@@ -85,9 +85,13 @@ absl::StatusOr<Fd> OpenKvm(const std::string& device) {
   return kvm;
 }
 
-void ReapChild(int pidfd) {
+std::optional<ProcessEnd> ReapChild(int pidfd) {
   siginfo_t info = {};
-  waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG);
+  const int result =
+      waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(pidfd), &info, WEXITED | WNOHANG);
+  if (result != 0 || info.si_pid == 0) return std::nullopt;
+  return info.si_code == CLD_EXITED ? ProcessEnd{.status = info.si_status}
+                                    : ProcessEnd{.signal = info.si_status};
 }
 
 WorkerSlots::~WorkerSlots() {

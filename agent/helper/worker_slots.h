@@ -6,11 +6,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/helper/helper.h"
 #include "agent/jail/cgroup.h"
 #include "agent/jail/namespaces.h"
 #include "agent/jail/uid_pool.h"
@@ -94,8 +96,9 @@ class WorkerSlots {
   uint64_t next_dying_ = 1;
 };
 
-// Waits for a child that has ended; nothing for another's child.
-void ReapChild(int pidfd);
+// Collects a child that has ended; nullopt for one that lives, was collected before, or is
+// another's.
+std::optional<ProcessEnd> ReapChild(int pidfd);
 
 }  // namespace drover
 

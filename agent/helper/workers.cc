@@ -194,17 +194,23 @@ absl::Status Workers::SendLaunch(const WorkerLaunchOptions& options, const Files
   return slot->channel.Send(launch.SerializeAsString(), fds);
 }
 
-// Collects the worker's zombie when it ends.
 void Workers::Keep(Worker worker) {
   const int pidfd = worker.slot.pidfd.get();
-  const absl::Status watched = parts_.loop->Watch(pidfd, EPOLLIN, [this, pidfd](uint32_t) {
-    ReapChild(pidfd);
+  const std::string id = worker.identity.instance_id;
+  const absl::Status watched = parts_.loop->Watch(pidfd, EPOLLIN, [this, id, pidfd](uint32_t) {
+    Collect(id);
     parts_.loop->Unwatch(pidfd);
   });
   if (!watched.ok())
     Log(LogLevel::kWarning, "a worker is not watched", {{"error", watched.ToString()}});
-  const std::string id = worker.identity.instance_id;
   workers_[id] = std::move(worker);
+}
+
+// The zombie of a worker that has ended, and with it how it ended.
+void Workers::Collect(const std::string& instance_id) {
+  const auto it = workers_.find(instance_id);
+  if (it == workers_.end() || !it->second.slot.pidfd.valid() || it->second.end.has_value()) return;
+  it->second.end = ReapChild(it->second.slot.pidfd.get());
 }
 
 absl::StatusOr<LaunchedWorker> Workers::Adopt(const std::string& instance_id) const {
@@ -226,19 +232,22 @@ absl::Status Workers::Kill(const std::string& instance_id) {
   return parts_.slots->Kill(it->second.slot);
 }
 
-absl::StatusOr<GoneWorker> Workers::Reap(const std::string& instance_id) {
+absl::StatusOr<GoneWorker> Workers::Examine(const std::string& instance_id) {
   const auto it = workers_.find(instance_id);
   if (it == workers_.end()) return NoSuchInstance(instance_id);
   if (IsAlive(it->second.slot))
     return WithReason(
         absl::FailedPreconditionError(absl::StrCat("worker ", instance_id, " is alive; kill it")),
         "WORKER_ALIVE");
-  GoneWorker gone;
-  if (absl::StatusOr<std::string> words = LastWords(instance_id); words.ok())
-    gone.last_words = *std::move(words);
+  Collect(instance_id);
+  return GoneWorker{LastWords(instance_id).value_or(""), it->second.end};
+}
+
+absl::StatusOr<GoneWorker> Workers::Reap(const std::string& instance_id) {
+  ASSIGN_OR_RETURN(GoneWorker gone, Examine(instance_id));
   RETURN_IF_ERROR(parts_.store->Remove(instance_id));
-  WorkerSlot slot = std::move(it->second.slot);
-  workers_.erase(it);
+  WorkerSlot slot = std::move(workers_.at(instance_id).slot);
+  workers_.erase(instance_id);
   if (slot.pidfd.valid()) parts_.loop->Unwatch(slot.pidfd.get());
   parts_.slots->Destroy(std::move(slot));
   return gone;

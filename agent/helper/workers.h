@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class Workers {
   absl::StatusOr<LaunchedWorker> Adopt(const std::string& instance_id) const;
   absl::StatusOr<std::string> LastWords(const std::string& instance_id) const;
   absl::Status Kill(const std::string& instance_id);
+  absl::StatusOr<GoneWorker> Examine(const std::string& instance_id);
   absl::StatusOr<GoneWorker> Reap(const std::string& instance_id);
   std::vector<std::string> List() const;
 
@@ -47,6 +49,7 @@ class Workers {
   struct Worker {
     WorkerIdentity identity;
     WorkerSlot slot;
+    std::optional<ProcessEnd> end;
   };
   struct Files {
     Fd kernel;
@@ -66,6 +69,7 @@ class Workers {
   absl::Status SendLaunch(const WorkerLaunchOptions& options, const Files& files,
                           const InstanceFiles& instance, WorkerSlot* slot) const;
   void Keep(Worker worker);
+  void Collect(const std::string& instance_id);
 
   const Parts parts_;
   const std::string boot_id_;

@@ -2,16 +2,20 @@
 //   --report          the report on descriptor 1
 //   --probe           capabilities as the real worker prints them
 //   --worker          waits for its launch message on descriptor 3, then serves its control socket:
-//                     "report", "end" (last words, then exit), "vanish" (exit at once)
+//                     "report", "end" (last words, then exit), "vanish" (exit at once), "forbidden"
+//                     (a system call that its seccomp filter kills it for)
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -151,6 +155,20 @@ void Write(int fd, const char* text, size_t size) {
   if (write(fd, text, size) < 0) _exit(3);
 }
 
+// As a worker's own filter would: getpriority(2) is its end.
+void CallForbidden() {
+  struct sock_filter filter[] = {
+      {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)},
+      {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_getpriority},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
+      {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  };
+  const struct sock_fprog program = {4, filter};
+  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) _exit(6);
+  syscall(SYS_getpriority, 0, 0);
+  _exit(7);
+}
+
 struct Launch {
   int fds[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
   int count = 0;
@@ -185,6 +203,7 @@ bool ServeOne(int connection, const Launch& launch, const Report& report) {
     _exit(0);
   }
   if (strcmp(command, "vanish") == 0) _exit(9);
+  if (strcmp(command, "forbidden") == 0) CallForbidden();
   send(connection, report.text, report.size, MSG_NOSIGNAL);
   return true;
 }

@@ -56,6 +56,10 @@ class FakeHost::CrashingHelper : public Helper {
     RETURN_IF_ERROR(host_->Step());
     return host_->helper.Kill(instance_id);
   }
+  absl::StatusOr<GoneWorker> Examine(const std::string& instance_id) override {
+    RETURN_IF_ERROR(host_->Step());
+    return host_->helper.Examine(instance_id);
+  }
   absl::StatusOr<GoneWorker> Reap(const std::string& instance_id) override {
     RETURN_IF_ERROR(host_->Step());
     return host_->helper.Reap(instance_id);
