@@ -21,7 +21,7 @@ struct VmRecord {
   std::string state_message;
   int64_t create_time = 0;        // nanoseconds since the Unix epoch
   int64_t state_change_time = 0;  // nanoseconds since the Unix epoch
-  int64_t generation = 1;         // grows by one with every change; the etag
+  int64_t generation = 1;         // grows with every change but boot_count's; the etag
   int32_t boot_count = 0;
   int32_t boots_before = 0;  // boot_count when the worker of instance_id was launched
   std::string instance_id;   // of the worker launched or about to be; empty when none

@@ -19,12 +19,22 @@ constexpr nanoseconds kLastRetry = milliseconds(30000);
 
 }  // namespace
 
+absl::StatusOr<GoneWorker> Janitor::Collect(const std::string& instance_id, nanoseconds limit) {
+  return KillUntil(&Helper::Examine, instance_id, limit);
+}
+
 absl::StatusOr<GoneWorker> Janitor::End(const std::string& instance_id, nanoseconds limit) {
+  return KillUntil(&Helper::Reap, instance_id, limit);
+}
+
+// Until `look` finds it dead.
+absl::StatusOr<GoneWorker> Janitor::KillUntil(Look look, const std::string& instance_id,
+                                              nanoseconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   bool killed = false;
   for (nanoseconds pause = milliseconds(1);;
        pause = std::min<nanoseconds>(2 * pause, milliseconds(50))) {
-    absl::StatusOr<GoneWorker> gone = helper_->Reap(instance_id);
+    absl::StatusOr<GoneWorker> gone = (helper_->*look)(instance_id);
     if (absl::IsNotFound(gone.status())) return GoneWorker();
     if (gone.ok() || ReasonOf(gone.status()) != "WORKER_ALIVE") return gone;
     if (!killed) RETURN_IF_ERROR(helper_->Kill(instance_id));

@@ -22,6 +22,11 @@ class Janitor {
 
   Janitor(Helper* helper, RunAfter run_after) : helper_(helper), run_after_(std::move(run_after)) {}
 
+  // Kills the worker unless it has ended, and returns what it left, which stays where it is; tries
+  // for `limit`. OK with nothing when there is no such worker.
+  absl::StatusOr<GoneWorker> Collect(const std::string& instance_id,
+                                     std::chrono::nanoseconds limit);
+
   // Kills the worker unless it has ended, reaps it, and returns its last words; tries for `limit`.
   // OK with nothing when there is no such worker.
   absl::StatusOr<GoneWorker> End(const std::string& instance_id, std::chrono::nanoseconds limit);
@@ -33,6 +38,9 @@ class Janitor {
   std::set<std::string> remaining() const;
 
  private:
+  using Look = absl::StatusOr<GoneWorker> (Helper::*)(const std::string& instance_id);
+  absl::StatusOr<GoneWorker> KillUntil(Look look, const std::string& instance_id,
+                                       std::chrono::nanoseconds limit);
   void Try(const std::string& instance_id, std::chrono::nanoseconds delay);
 
   Helper* const helper_;

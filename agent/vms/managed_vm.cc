@@ -161,14 +161,6 @@ void ManagedVm::SetState(VmRecord* record, VmState state, const std::string& rea
   record->state_message = message;
 }
 
-absl::Status ManagedVm::Commit(VmRecord next, Durability durability) {
-  ++next.generation;
-  RETURN_IF_ERROR(environment_->registry->Put(next, durability));
-  dirty_ = false;
-  SetRecord(std::move(next));
-  return absl::OkStatus();
-}
-
 void ManagedVm::CommitAnyway(VmRecord next, Durability durability) {
   ++next.generation;
   PutAnyway(next, durability);
@@ -194,7 +186,11 @@ void ManagedVm::ApplyLatest() {
   if (state != before.state)
     SetState(&next, state, state == VmState::kStopping ? "STOP_REQUESTED" : "", "");
   next.boot_count = BootCount(before, report->boot_count);
-  if (next != before) CommitAnyway(std::move(next), Durability::kLazy);
+  if (next == before) return;
+  // A guest that boots again and again keeps its clients' etags good.
+  if (state != before.state) ++next.generation;
+  PutAnyway(next, Durability::kLazy);
+  SetRecord(std::move(next));
 }
 
 absl::StatusOr<VmView> ManagedVm::Control(VmOperation operation, const std::string& etag,

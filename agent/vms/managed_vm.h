@@ -30,8 +30,10 @@ inline constexpr char kStartInterrupted[] = "START_INTERRUPTED";
 //
 // What is recorded when: what only the registry knows (that a VM exists, its worker's id, a wish to
 // stop or delete it, how it ended) is written before it is acted upon or answered, and the
-// operation fails when it cannot be. What the worker itself can tell (running, paused, boots) is
-// written lazily: the next agent asks the worker. See StartHeld for the order of a start.
+// operation fails when it cannot be; but no guest is kept alive by a disk that is full: a stop and
+// a forced delete end it, and are written when that is possible again. What the worker itself can
+// tell (running, paused, boots) is written lazily: the next agent asks the worker. See StartHeld
+// for the order of a start.
 //
 // Thread-safe; held by shared_ptr, since background work keeps it alive.
 class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
@@ -80,9 +82,8 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   // Sets a state, and since when.
   void SetState(VmRecord* record, VmState state, const std::string& reason,
                 const std::string& message) const;
-  // Writes the record as the next generation, and then takes it over; nothing changes on error.
-  absl::Status Commit(VmRecord next, Durability durability);
-  // Takes the record over whether it can be written or not; writing is repeated until it is.
+  // Takes the record over as the next generation whether it can be written or not; writing is
+  // repeated until it is.
   void CommitAnyway(VmRecord next, Durability durability);
   void PutAnyway(const VmRecord& record, Durability durability);
   // Takes over what the worker said last of a machine that has not ended.
@@ -102,16 +103,21 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   absl::StatusOr<VmView> AwaitEnd(const std::string& instance_id);
   absl::Status EndWorkerHeld();
   absl::Status EndProcess(WorkerSession* session);
-  // The worker's process has ended; `reaped` is what Reap said, where it was asked already.
-  void FinishExit(const GoneWorker* reaped = nullptr);
+  // The worker's process has ended: records how. Nothing has changed where that cannot be found
+  // out.
+  absl::Status FinishExit();
+  // Records a VM without worker, and then removes what the worker of before left.
+  void Conclude(VmRecord next);
+  void RemoveLeftover();
   void SetInterrupted(VmRecord* record) const;
-  VmRecord FinalRecord(const VmRecord& before, const std::optional<MachineReport>& end) const;
-  GoneWorker ReapOrDiscard(const std::string& instance_id);
+  VmRecord FinalRecord(const VmRecord& before, const std::optional<MachineReport>& end,
+                       const std::optional<ProcessEnd>& process) const;
   absl::Status FinishDelete();
 
   // managed_vm_reconcile.cc
   void Reconcile();
   void ReconcileWorker();
+  void NoteExit();
   void AdoptHeld();
   void Rejoin(WorkerSession* session);
   void Joined(const WorkerGreeting& greeting);
@@ -136,7 +142,8 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   OperationGate gate_;
 
   // Of whoever has the turn.
-  bool dirty_ = false;  // the record is not what the registry holds
+  bool dirty_ = false;    // the record is not what the registry holds
+  std::string leftover_;  // an ended worker's instance: stays until its end is in the registry
   Limit retry_;
   std::chrono::steady_clock::time_point retry_at_;  // no sooner is a silent worker tried again
   std::chrono::steady_clock::time_point joined_at_;

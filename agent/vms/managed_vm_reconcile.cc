@@ -74,6 +74,7 @@ void ManagedVm::Reconcile() {
   } else {
     ReconcileWorker();
     if (dirty_) PutAnyway(record(), Durability::kDurable);
+    RemoveLeftover();
   }
   MutexLock lock(&mutex_);
   unsettled_ = false;
@@ -85,7 +86,7 @@ void ManagedVm::ReconcileWorker() {
   const auto session = this->session();
   const bool early = std::chrono::steady_clock::now() < retry_at_;
   if (session != nullptr && session->exited())
-    FinishExit();
+    NoteExit();
   else if (session != nullptr && session->connected())
     ApplyLatest();
   else if (session != nullptr && !early)
@@ -98,11 +99,19 @@ void ManagedVm::ReconcileWorker() {
                                                               : AdoptionResult::kGone);
 }
 
+void ManagedVm::NoteExit() {
+  const absl::Status status = FinishExit();
+  if (status.ok()) return;
+  Log(LogLevel::kWarning, "a VM's worker has ended, and how cannot be found out yet",
+      {{"vm", id_}, {"error", status.ToString()}});
+  RetryLater();
+}
+
 // Looks for the worker of an earlier agent. Unknown is not gone: only a helper that knows the
 // worker to have ended, or to have never been, makes it so.
 void ManagedVm::AdoptHeld() {
   absl::StatusOr<LaunchedWorker> worker = environment_->helper->Adopt(instance_id());
-  if (absl::IsNotFound(worker.status())) return FinishExit();
+  if (absl::IsNotFound(worker.status())) return NoteExit();
   if (!worker.ok()) return MarkUnknown(worker.status());
   worker->identity.instance_id = instance_id();
   SetSession(NewSession(*std::move(worker)));
@@ -113,12 +122,12 @@ void ManagedVm::AdoptHeld() {
 // process is gone, so that is waited for.
 void ManagedVm::Rejoin(WorkerSession* session) {
   const bool anew = session->client() != nullptr;
-  if (anew && session->WaitExit(environment_->limits.hangup)) return FinishExit();
+  if (anew && session->WaitExit(environment_->limits.hangup)) return NoteExit();
   const absl::StatusOr<WorkerGreeting> greeting = session->Join(environment_->limits.join);
   if (greeting.ok()) return Joined(*greeting);
   if (ReasonOf(greeting.status()) == "WORKER_GONE" &&
       session->WaitExit(environment_->limits.hangup))
-    return FinishExit();
+    return NoteExit();
   MarkUnknown(greeting.status());
 }
 
@@ -134,12 +143,12 @@ void ManagedVm::Joined(const WorkerGreeting& greeting) {
 // Launched, and never started: the agent that did it is gone.
 void ManagedVm::UndoInterrupted() {
   const absl::StatusOr<GoneWorker> gone =
-      environment_->janitor->End(instance_id(), environment_->limits.kill_exit);
+      environment_->janitor->Collect(instance_id(), environment_->limits.kill_exit);
   if (!gone.ok()) return MarkUnknown(gone.status());
   VmRecord next = record();
   SetInterrupted(&next);
   SetSession(nullptr);
-  CommitAnyway(std::move(next), Durability::kDurable);
+  Conclude(std::move(next));
 }
 
 void ManagedVm::MarkUnknown(const absl::Status& why) {

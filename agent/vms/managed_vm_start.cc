@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/vms/managed_vm.h"
 #include "agent/vms/uuid.h"
+#include "agent/vms/worker_death.h"
 #include "vmm/base/log.h"
 #include "vmm/base/status.h"
 
@@ -44,10 +45,11 @@ absl::Status WithLastWords(const absl::Status& error, const GoneWorker& gone,
                            const std::string& instance_id) {
   if (ReasonOf(error) != "WORKER_GONE") return error;
   const auto end = DecodeLastWords(gone.last_words, instance_id);
-  if (!end.ok())
-    return WithReason(absl::InternalError("the worker ended while it started the VM, without last "
-                                          "words; see its log and the kernel's"),
-                      "WORKER_DIED");
+  if (!end.ok()) {
+    const WorkerDeath death = DescribeDeath(gone.end);
+    return WithReason(absl::InternalError(absl::StrCat("its worker ended: ", death.message)),
+                      death.reason);
+  }
   return WithReason(absl::InternalError(absl::StrCat("the worker ended while it started the VM: ",
                                                      end->reason, " ", end->message)),
                     end->reason.empty() ? "WORKER_DIED" : end->reason);
@@ -96,6 +98,7 @@ absl::Status ManagedVm::StartHeld() {
     return UndoStart(before, starting, recorded.ok(), error);
   }
   dirty_ = false;
+  RemoveLeftover();
   joined_at_ = std::chrono::steady_clock::now();
   SetSession(*std::move(session));
   ApplyLatest();

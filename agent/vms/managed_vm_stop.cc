@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "agent/errors/field_violations.h"
 #include "agent/vms/managed_vm.h"
+#include "agent/vms/worker_death.h"
 #include "vmm/base/log.h"
 #include "vmm/base/status.h"
 
@@ -12,10 +13,6 @@ namespace drover {
 namespace {
 
 constexpr std::chrono::seconds kMaxGrace(3600);
-
-constexpr char kNoLastWords[] =
-    "the worker ended without last words: killed, out of memory, or stopped by its jail; see its "
-    "log and the kernel's";
 
 }  // namespace
 
@@ -33,8 +30,9 @@ absl::StatusOr<VmView> ManagedVm::Stop(const std::string& etag, std::chrono::nan
   return AwaitEnd(instance);
 }
 
-// Records the wish with its deadline, which the next agent will keep, then presses the button. The
-// turn is not held while the guest takes its time: a second stop may shorten it.
+// Records the wish with its deadline, which the next agent will keep, then presses the button; a
+// wish that cannot be written is carried out all the same. The turn is not held while the guest
+// takes its time: a second stop may shorten it.
 absl::Status ManagedVm::BeginStop(Limit grace, bool force) {
   VmRecord next = record();
   const bool paused = next.state == VmState::kPaused;
@@ -42,7 +40,7 @@ absl::Status ManagedVm::BeginStop(Limit grace, bool force) {
       std::max<int64_t>(1, environment_->clock->UnixNanos() + (force ? 0 : grace.count()));
   if (next.stop_deadline == 0) SetState(&next, VmState::kStopping, "STOP_REQUESTED", "");
   next.stop_deadline = next.stop_deadline == 0 ? deadline : std::min(next.stop_deadline, deadline);
-  RETURN_IF_ERROR(Commit(next, Durability::kLazy));
+  CommitAnyway(std::move(next), Durability::kLazy);
   if (force || grace == Limit(0)) return absl::OkStatus();
   const absl::Status pressed = PressPowerButton(paused);
   if (!pressed.ok())
@@ -102,20 +100,13 @@ absl::Status ManagedVm::EndProcess(WorkerSession* session) {
 
 // Ends the worker, asked first and killed then, and records the VM's end.
 absl::Status ManagedVm::EndWorkerHeld() {
-  if (const auto session = this->session()) {
-    RETURN_IF_ERROR(EndProcess(session.get()));
-    FinishExit();
-  } else {
-    ASSIGN_OR_RETURN(const GoneWorker gone,
-                     environment_->janitor->End(instance_id(), environment_->limits.kill_exit));
-    FinishExit(&gone);
-  }
-  return absl::OkStatus();
+  if (const auto session = this->session()) RETURN_IF_ERROR(EndProcess(session.get()));
+  return FinishExit();
 }
 
 // How a VM ends up whose worker has ended, said `end` or nothing.
-VmRecord ManagedVm::FinalRecord(const VmRecord& before,
-                                const std::optional<MachineReport>& end) const {
+VmRecord ManagedVm::FinalRecord(const VmRecord& before, const std::optional<MachineReport>& end,
+                                const std::optional<ProcessEnd>& process) const {
   VmRecord next = before;
   const bool overdue =
       before.stop_deadline != 0 && environment_->clock->UnixNanos() >= before.stop_deadline;
@@ -131,7 +122,8 @@ VmRecord ManagedVm::FinalRecord(const VmRecord& before,
   } else if (before.state == VmState::kStarting) {
     SetInterrupted(&next);
   } else {
-    SetState(&next, VmState::kFailed, "WORKER_DIED", kNoLastWords);
+    const WorkerDeath death = DescribeDeath(process);
+    SetState(&next, VmState::kFailed, death.reason, death.message);
   }
   if (before.deleting) SetState(&next, VmState::kStopping, "DELETE_REQUESTED", "");
   next.instance_id.clear();
@@ -146,31 +138,24 @@ void ManagedVm::SetInterrupted(VmRecord* record) const {
   record->stop_deadline = 0;
 }
 
-GoneWorker ManagedVm::ReapOrDiscard(const std::string& instance_id) {
-  absl::StatusOr<GoneWorker> gone =
-      environment_->janitor->End(instance_id, environment_->limits.kill_exit);
-  if (gone.ok()) return *std::move(gone);
-  environment_->janitor->Discard(instance_id);
-  return GoneWorker();
-}
-
-// The worker's process has ended. Reap takes its last words away for good, so an end that the
-// worker told of before is recorded first; the VM is shown as ended once nothing is left.
-void ManagedVm::FinishExit(const GoneWorker* reaped) {
+// The worker is dead, or killed here where nobody is connected to it. Its last words stay on disk
+// until its end is on record, so that an agent that dies in between leaves them to the next.
+absl::Status ManagedVm::FinishExit() {
   const VmRecord before = record();
   const auto session = this->session();
   std::optional<MachineReport> end = session ? session->ending() : std::nullopt;
-  if (end.has_value()) {
-    VmRecord early = FinalRecord(before, end);
-    ++early.generation;
-    PutAnyway(early, Durability::kLazy);
+  std::optional<ProcessEnd> process;
+  if (!end.has_value()) {
+    ASSIGN_OR_RETURN(
+        const GoneWorker gone,
+        environment_->janitor->Collect(before.instance_id, environment_->limits.kill_exit));
+    const auto words = DecodeLastWords(gone.last_words, before.instance_id);
+    if (words.ok()) end = *words;
+    process = gone.end;
   }
-  const GoneWorker gone = reaped ? *reaped : ReapOrDiscard(before.instance_id);
-  const absl::StatusOr<MachineReport> words = DecodeLastWords(gone.last_words, before.instance_id);
-  if (words.ok() && !end.has_value()) end = *words;
-  const VmRecord final_record = FinalRecord(before, end);
+  const VmRecord final_record = FinalRecord(before, end, process);
   SetSession(nullptr);
-  CommitAnyway(final_record, Durability::kDurable);
+  Conclude(final_record);
   Log(LogLevel::kInfo, "a VM has ended",
       {{"vm", id_},
        {"state", VmStateName(final_record.state)},
@@ -179,6 +164,23 @@ void ManagedVm::FinishExit(const GoneWorker* reaped) {
   const bool failed = final_record.state == VmState::kFailed;
   environment_->observer->OnExit(failed ? VmState::kFailed : VmState::kStopped,
                                  final_record.state_reason);
+  return absl::OkStatus();
+}
+
+// The VM is shown as ended once nothing is left, but for an end that cannot be written yet.
+void ManagedVm::Conclude(VmRecord next) {
+  leftover_ = instance_id();
+  ++next.generation;
+  PutAnyway(next, Durability::kDurable);
+  RemoveLeftover();
+  SetRecord(std::move(next));
+}
+
+void ManagedVm::RemoveLeftover() {
+  if (leftover_.empty() || dirty_) return;
+  if (!environment_->janitor->End(leftover_, environment_->limits.kill_exit).ok())
+    environment_->janitor->Discard(leftover_);
+  leftover_.clear();
 }
 
 absl::Status ManagedVm::Delete(const std::string& etag, bool force) {
@@ -188,7 +190,7 @@ absl::Status ManagedVm::Delete(const std::string& etag, bool force) {
   if (!next.instance_id.empty() && !next.deleting) {
     next.deleting = true;
     SetState(&next, VmState::kStopping, "DELETE_REQUESTED", "");
-    RETURN_IF_ERROR(Commit(std::move(next), Durability::kLazy));
+    CommitAnyway(std::move(next), Durability::kLazy);
   }
   const absl::Status status = FinishDelete();
   if (!status.ok() && record().deleting) RetryLater();
@@ -197,7 +199,14 @@ absl::Status ManagedVm::Delete(const std::string& etag, bool force) {
 
 absl::Status ManagedVm::FinishDelete() {
   if (!instance_id().empty()) RETURN_IF_ERROR(EndWorkerHeld());
-  RETURN_IF_ERROR(environment_->registry->Delete(id_));
+  const absl::Status removed = environment_->registry->Delete(id_);
+  if (!removed.ok() && record().deleting)
+    return Annotate(removed, absl::StrCat("VM ", id_,
+                                          " has been ended, and will be gone once its "
+                                          "record can be removed"));
+  RETURN_IF_ERROR(removed);
+  dirty_ = false;
+  RemoveLeftover();
   {
     MutexLock lock(&mutex_);
     gone_ = true;

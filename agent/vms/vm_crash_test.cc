@@ -149,6 +149,24 @@ TEST(VmCrashTest, WithTheWorker) {
   }
 }
 
+// Killed while it records a worker's end, which only the last words tell.
+TEST(VmCrashTest, LastWordsOutliveTheAgent) {
+  for (int at = 1; at <= 6; ++at) {
+    SCOPED_TRACE(absl::StrCat("killed at step ", at));
+    FakeHost host;
+    host.StartAgent();
+    host.Run("a");
+    host.CrashAgentAt(at);
+    host.worker()->EndQuietly({ReportedState::kFailed, "EMULATION_FAILED", "it broke", 1});
+    EXPECT_TRUE(FakeHost::Eventually(
+        [&] { return host.agent_crashed() || host.helper.instances().empty(); }));
+    host.StartAgent();
+    const VmView view = host.Await("a", VmState::kFailed);
+    EXPECT_EQ(view.state_reason, "EMULATION_FAILED");
+    ExpectNothingLeaked(&host);
+  }
+}
+
 // Killed again while the next agent adopts.
 TEST(VmCrashTest, Twice) {
   size_t done = 0;

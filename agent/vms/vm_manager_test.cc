@@ -1,5 +1,6 @@
 #include "agent/vms/vm_manager.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -325,7 +326,7 @@ TEST_F(VmManagerTest, GuestResets) {
   EXPECT_TRUE(FakeHost::Eventually([&] { return Get("a").boot_count == 2; }));
   EXPECT_EQ(Get("a").state, VmState::kRunning);
   EXPECT_EQ(Get("a").state_change_time, before.state_change_time);
-  EXPECT_GT(Get("a").generation, before.generation);
+  EXPECT_EQ(Get("a").generation, before.generation);
 }
 
 TEST_F(VmManagerTest, MachineFails) {
@@ -465,13 +466,45 @@ TEST_F(VmManagerTest, StopGraceIsBounded) {
   EXPECT_EQ(FieldOf(agent().Stop("a", "", seconds(3601), false).status()), "grace");
 }
 
-TEST_F(VmManagerTest, StopOnAFullDiskChangesNothing) {
+TEST_F(VmManagerTest, StopOnAFullDiskIsRecordedLater) {
+  for (const bool force : {false, true}) {
+    const std::string id = force ? "forced" : "asked";
+    host_.Run(id);
+    host_.worker()->set_obeys_power_button(true);
+    host_.registry.FailWrites(Full());
+    ASSERT_OK_AND_ASSIGN(const VmView view, agent().Stop(id, "", kGrace, force));
+    EXPECT_EQ(view.state, VmState::kStopped);
+    EXPECT_THAT(host_.helper.living(), IsEmpty());
+    EXPECT_THAT(host_.helper.instances(), SizeIs(1));  // its last words, for the next agent
+    ExpectError(agent().Start(id, "").status(), absl::StatusCode::kResourceExhausted,
+                "STATE_DIR_FULL");
+    host_.registry.FailWrites(absl::OkStatus());
+    EXPECT_TRUE(FakeHost::Eventually([&] { return host_.helper.instances().empty(); }));
+    EXPECT_EQ(host_.registry.Load()->back().state, VmState::kStopped);
+    EXPECT_OK(agent().Delete(id, "", false, false));
+  }
+}
+
+TEST_F(VmManagerTest, StartAfterAStopOnAFullDisk) {
   host_.Run("a");
   host_.registry.FailWrites(Full());
-  ExpectError(agent().Stop("a", "", kGrace, true).status(), absl::StatusCode::kResourceExhausted,
-              "STATE_DIR_FULL");
-  EXPECT_EQ(Get("a").state, VmState::kRunning);
-  EXPECT_THAT(host_.helper.living(), SizeIs(1));
+  ASSERT_OK(agent().Stop("a", "", kGrace, true));
+  host_.registry.FailWrites(absl::OkStatus());
+  EXPECT_EQ(agent().Start("a", "")->state, VmState::kRunning);
+  EXPECT_TRUE(FakeHost::Eventually([&] { return host_.helper.instances().size() == 1; }));
+  EXPECT_EQ(host_.helper.living(), host_.helper.instances());
+}
+
+TEST_F(VmManagerTest, AStopOnAFullDiskIsKnownToTheNextAgent) {
+  host_.Run("a");
+  host_.registry.FailWrites(Full());
+  ASSERT_OK(agent().Stop("a", "", kGrace, true));
+  host_.CrashAgentAt(1);
+  host_.registry.FailWrites(absl::OkStatus());
+  host_.StartAgent();
+  EXPECT_EQ(Get("a").state, VmState::kStopped);
+  EXPECT_EQ(Get("a").state_reason, "STOP_REQUESTED");
+  ExpectNothingLeft();
 }
 
 TEST_F(VmManagerTest, ExitOnAFullDiskIsRecordedLater) {
@@ -512,17 +545,42 @@ TEST_F(VmManagerTest, DeleteOfARunningVmNeedsForce) {
   ExpectNothingLeft();
 }
 
-TEST_F(VmManagerTest, DeleteOnAFullDiskIsRefused) {
+TEST_F(VmManagerTest, DeleteOnAFullDiskEndsTheGuestAndGoesOnLater) {
   host_.Run("a");
   host_.registry.FailWrites(Full());
-  ExpectError(agent().Delete("a", "", true, false), absl::StatusCode::kResourceExhausted,
-              "STATE_DIR_FULL");
-  EXPECT_EQ(Get("a").state, VmState::kRunning);
+  const absl::Status status = agent().Delete("a", "", true, false);
+  ExpectError(status, absl::StatusCode::kResourceExhausted, "STATE_DIR_FULL");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("has been ended"));
+  EXPECT_THAT(host_.helper.living(), IsEmpty());
+  host_.registry.FailWrites(absl::OkStatus());
+  EXPECT_TRUE(FakeHost::Eventually([&] { return !agent().Get("a").ok(); }));
+  EXPECT_THAT(host_.registry.Load(), IsOkAndHolds(IsEmpty()));
+  ExpectNothingLeft();
+}
+
+TEST_F(VmManagerTest, AGuestThatBootsOverAndOverKeepsItsEtag) {
+  const VmView before = host_.Run("a");
+  for (int i = 0; i < 5; ++i) host_.worker()->Reset();
+  EXPECT_TRUE(FakeHost::Eventually([&] { return Get("a").boot_count == 6; }));
+  EXPECT_EQ(Get("a").generation, before.generation);
+  EXPECT_TRUE(FakeHost::Eventually([&] { return host_.registry.Load()->at(0).boot_count == 6; }));
+  EXPECT_OK(agent().Pause("a", std::to_string(before.generation)));
+  EXPECT_GT(Get("a").generation, before.generation);
+}
+
+TEST_F(VmManagerTest, AWorkerThatItsJailKilledIsToldFromOneThatDied) {
+  host_.Run("a");
+  const std::string instance = *host_.helper.living().begin();
+  host_.helper.EndWorker(instance, "", ProcessEnd{.signal = SIGSYS});
+  EXPECT_EQ(host_.Await("a", VmState::kFailed).state_reason, "JAIL_VIOLATION");
+  ASSERT_OK(agent().Start("a", ""));
+  host_.helper.EndWorker(*host_.helper.living().begin(), "", ProcessEnd{.signal = SIGKILL});
+  EXPECT_EQ(host_.Await("a", VmState::kFailed).state_reason, "WORKER_DIED");
 }
 
 TEST_F(VmManagerTest, DeleteThatCannotFinishGoesOnLater) {
   host_.Run("a");
-  host_.registry.FailWritesAfter(3, Full());  // the mark, and the end, but not the removal
+  host_.registry.FailWritesAfter(2, Full());  // the mark, and the end, but not the removal
   EXPECT_FALSE(agent().Delete("a", "", true, false).ok());
   ExpectError(agent().Start("a", "").status(), absl::StatusCode::kFailedPrecondition,
               "WRONG_STATE");
