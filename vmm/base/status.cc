@@ -16,6 +16,7 @@ namespace {
 constexpr char kErrnoUrl[] = "drover/errno";
 constexpr char kReasonUrl[] = "drover/reason";
 constexpr char kFieldUrl[] = "drover/field";
+constexpr char kCapabilityUrl[] = "drover/capability";
 
 absl::Status WithPayload(absl::Status status, const char* url, absl::string_view value) {
   if (!status.ok() && !value.empty() && !status.GetPayload(url).has_value())
@@ -70,6 +71,12 @@ absl::Status WithField(absl::Status status, absl::string_view field) {
 std::string ReasonOf(const absl::Status& status) { return PayloadOf(status, kReasonUrl); }
 
 std::string FieldOf(const absl::Status& status) { return PayloadOf(status, kFieldUrl); }
+
+absl::Status WithCapability(absl::Status status, absl::string_view capability) {
+  return WithPayload(std::move(status), kCapabilityUrl, capability);
+}
+
+std::string CapabilityOf(const absl::Status& status) { return PayloadOf(status, kCapabilityUrl); }
 
 void CheckFailed(const char* condition, const char* file, int line) {
   char text[512];

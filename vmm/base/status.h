@@ -33,6 +33,10 @@ absl::Status WithField(absl::Status status, absl::string_view field);
 std::string ReasonOf(const absl::Status& status);
 std::string FieldOf(const absl::Status& status);
 
+// The same for the name of the host's capability that is missing (vmm/core/capabilities.h).
+absl::Status WithCapability(absl::Status status, absl::string_view capability);
+std::string CapabilityOf(const absl::Status& status);
+
 namespace internal {
 inline const absl::Status& ToStatus(const absl::Status& status) { return status; }
 template <typename T>

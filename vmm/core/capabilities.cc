@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 
 namespace drover {
@@ -27,6 +29,7 @@ void ForEachField(Visit visit) {
   visit("manual_dirty_log_protect", &C::manual_dirty_log_protect);
   visit("nested_state_bytes", &C::nested_state_bytes);
   visit("xsave_bytes", &C::xsave_bytes);
+  visit("irqchip", &C::irqchip);
   visit("immediate_exit", &C::immediate_exit);
   visit("irqfd", &C::irqfd);
   visit("irqfd_resample", &C::irqfd_resample);
@@ -41,6 +44,9 @@ void ForEachField(Visit visit) {
   visit("userfaultfd_wp_shmem", &C::userfaultfd_wp_shmem);
   visit("userfaultfd_minor_shmem", &C::userfaultfd_minor_shmem);
   visit("userfaultfd_missing_hugetlb", &C::userfaultfd_missing_hugetlb);
+  visit("userfaultfd_wp_hugetlb", &C::userfaultfd_wp_hugetlb);
+  visit("userfaultfd_minor_hugetlb", &C::userfaultfd_minor_hugetlb);
+  visit("hugetlb_2mib", &C::hugetlb_2mib);
   visit("kvmclock_realtime", &C::kvmclock_realtime);
 }
 
@@ -67,6 +73,43 @@ BackendKind ParseKind(const std::string& text) {
 
 }  // namespace
 
+const std::vector<std::string>& BackendCapabilities::Names() {
+  static const auto& names = *new std::vector<std::string>([] {
+    std::vector<std::string> out;
+    ForEachField([&](const char* name, auto) { out.push_back(name); });
+    return out;
+  }());
+  return names;
+}
+
+bool BackendCapabilities::Has(absl::string_view name) const {
+  bool has = false;
+  ForEachField([&](const char* known, auto field) {
+    if (name == known) has = this->*field != 0;
+  });
+  return has;
+}
+
+absl::Status BackendCapabilities::Withhold(absl::string_view name) {
+  bool known = false;
+  ForEachField([&](const char* candidate, auto field) {
+    if (name != candidate) return;
+    this->*field = {};
+    known = true;
+  });
+  if (!known)
+    return absl::InvalidArgumentError(absl::StrCat("there is no capability \"", name.substr(0, 64),
+                                                   "\"; there are: ", absl::StrJoin(Names(), " ")));
+  withheld.insert(std::string(name));
+  return absl::OkStatus();
+}
+
+std::string BackendCapabilities::WhyAbsent(absl::string_view name) const {
+  if (withheld.count(std::string(name)) != 0)
+    return absl::StrCat("the capability ", name, " is withheld by the agent's profile");
+  return absl::StrCat("the host has no capability ", name);
+}
+
 std::map<std::string, std::string> BackendCapabilities::ToMap() const {
   std::map<std::string, std::string> out = {{"kind", PrintKind(kind)}};
   ForEachField([&](const char* name, auto field) { out[name] = Print(this->*field); });
@@ -90,6 +133,7 @@ std::ostream& operator<<(std::ostream& out, const BackendCapabilities& capabilit
     out << separator << name << "=" << value;
     separator = " ";
   }
+  for (const std::string& name : capabilities.withheld) out << " -" << name;
   return out;
 }
 

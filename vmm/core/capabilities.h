@@ -4,7 +4,12 @@
 #include <cstdint>
 #include <map>
 #include <ostream>
+#include <set>
 #include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace drover {
 
@@ -29,6 +34,7 @@ struct BackendCapabilities {
       0;  // KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET
   uint32_t nested_state_bytes = 0;  // 0: none
   uint32_t xsave_bytes = 0;         // KVM_CAP_XSAVE2; 4096 at least
+  bool irqchip = false;             // interrupt controllers and timer in the kernel
   bool immediate_exit = false;
   bool irqfd = false;
   bool irqfd_resample = false;
@@ -39,16 +45,33 @@ struct BackendCapabilities {
   bool msr_filter = false;
   bool split_irqchip = false;
   bool coalesced_io = false;
-  bool userfaultfd = false;
+  bool userfaultfd = false;  // missing pages of shmem
   bool userfaultfd_wp_shmem = false;
   bool userfaultfd_minor_shmem = false;
   bool userfaultfd_missing_hugetlb = false;
+  bool userfaultfd_wp_hugetlb = false;
+  bool userfaultfd_minor_hugetlb = false;
+  bool hugetlb_2mib = false;  // memfds of 2 MiB pages; how many are free is another question
   bool kvmclock_realtime = false;
+
+  // Which of the above Withhold made absent.
+  std::set<std::string> withheld;
 
   bool operator==(const BackendCapabilities&) const = default;
 
+  // Every capability by name, in the order above; `kind` is none.
+  static const std::vector<std::string>& Names();
+  // False for an absent capability (0 or false) and for an unknown name.
+  bool Has(absl::string_view name) const;
+  // As on a host that has not got it: 0 or false from here on. INVALID_ARGUMENT for an unknown name
+  // lists those there are.
+  absl::Status Withhold(absl::string_view name);
+  // Why `name` is absent, for a message: "the host has no NAME" or "NAME is withheld by the agent's
+  // profile".
+  std::string WhyAbsent(absl::string_view name) const;
+
   // Every field by name, as text (numbers in decimal, "true", "false"), and back; unknown names are
-  // ignored.
+  // ignored, and so is `withheld`.
   std::map<std::string, std::string> ToMap() const;
   static BackendCapabilities FromMap(const std::map<std::string, std::string>& fields);
 };

@@ -5,6 +5,8 @@
 
 #include <sstream>
 
+#include "vmm/base/status_matchers.h"
+
 namespace drover {
 namespace {
 
@@ -12,7 +14,7 @@ using testing::HasSubstr;
 
 TEST(BackendCapabilities, EveryFieldComesBack) {
   std::map<std::string, std::string> fields = BackendCapabilities().ToMap();
-  EXPECT_EQ(fields.size(), 28u);
+  EXPECT_EQ(fields.size(), 32u);
   fields["kind"] = "kvm";
   for (auto& [name, value] : fields) {
     if (value == "false") value = "true";
@@ -31,6 +33,42 @@ TEST(BackendCapabilities, UnreadableValuesAreAbsentCapabilities) {
   EXPECT_EQ(BackendCapabilities::FromMap(
                 {{"kind", "xen"}, {"max_vcpus", "-1"}, {"irqfd", "yes"}, {"memory_slots", "1e3"}}),
             BackendCapabilities());
+}
+
+BackendCapabilities Everything() {
+  std::map<std::string, std::string> fields = BackendCapabilities().ToMap();
+  for (auto& [name, value] : fields) value = value == "false" ? "true" : "7";
+  return BackendCapabilities::FromMap(fields);
+}
+
+TEST(BackendCapabilities, EachIsWithheldByItsNameAlone) {
+  EXPECT_EQ(BackendCapabilities::Names().size(), 31u);
+  for (const std::string& name : BackendCapabilities::Names()) {
+    BackendCapabilities host = Everything();
+    EXPECT_TRUE(host.Has(name)) << name;
+    ASSERT_OK(host.Withhold(name));
+    EXPECT_FALSE(host.Has(name)) << name;
+    EXPECT_THAT(host.withheld, testing::ElementsAre(name));
+    EXPECT_THAT(host.WhyAbsent(name), HasSubstr(name + " is withheld"));
+    for (const std::string& other : BackendCapabilities::Names())
+      EXPECT_EQ(host.Has(other), other != name) << name << " took " << other;
+  }
+}
+
+TEST(BackendCapabilities, WithholdingAnUnknownNameListsThoseThereAre) {
+  for (const char* name : {"kind", "", "flux_capacitor", "IRQFD"}) {
+    BackendCapabilities host = Everything();
+    const absl::Status status = host.Withhold(name);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name;
+    for (const std::string& known : BackendCapabilities::Names())
+      EXPECT_THAT(std::string(status.message()), HasSubstr(known));
+    EXPECT_EQ(host, Everything());
+  }
+  EXPECT_FALSE(Everything().Has("kind"));
+}
+
+TEST(BackendCapabilities, TellsTheAbsentFromTheWithheld) {
+  EXPECT_THAT(BackendCapabilities().WhyAbsent("irqfd"), HasSubstr("the host has no"));
 }
 
 TEST(BackendCapabilities, Prints) {
