@@ -16,7 +16,7 @@
 
 #include "vmm/base/log.h"
 #include "vmm/base/status.h"
-#include "vmm/worker/kvm_ioctls.h"
+#include "vmm/kvm/kvm_ioctls.h"
 
 namespace drover {
 namespace {

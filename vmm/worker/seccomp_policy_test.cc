@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
-#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,6 +33,15 @@ struct Case {
   bool vcpu;
 };
 
+// Requests of KVM (Linux Documentation/virt/kvm/api.rst) as numbers: what the kernel is really
+// asked.
+constexpr long kKvmCreateVm = 0xae01;
+constexpr long kKvmCreateVcpu = 0xae41;
+constexpr long kKvmSetUserMemoryRegion = 0x4020ae46;
+constexpr long kKvmIrqLine = 0x4008ae61;
+constexpr long kKvmRun = 0xae80;
+constexpr long kKvmSetRegs = 0x4090ae82;
+
 constexpr long kAnon = MAP_PRIVATE | MAP_ANONYMOUS;
 constexpr long kThread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |
                          CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
@@ -60,17 +68,12 @@ std::vector<Case> Cases() {
       {"madvise other", SYS_madvise, {0, 0, MADV_HUGEPAGE}, false, false, false},
       {"tgkill init", SYS_tgkill, {1, 1, 0}, false, false, false},
       {"kill", SYS_kill, {1, 0}, false, false, false},
-      {"KVM_RUN", SYS_ioctl, {-1, KVM_RUN}, true, true, true},
-      {"KVM_IRQ_LINE", SYS_ioctl, {-1, KVM_IRQ_LINE}, true, true, true},
-      {"KVM_SET_REGS", SYS_ioctl, {-1, static_cast<long>(KVM_SET_REGS)}, true, true, false},
-      {"KVM_CREATE_VM", SYS_ioctl, {-1, KVM_CREATE_VM}, true, false, false},
-      {"KVM_CREATE_VCPU", SYS_ioctl, {-1, KVM_CREATE_VCPU}, true, false, false},
-      {"KVM_SET_USER_MEMORY_REGION",
-       SYS_ioctl,
-       {-1, static_cast<long>(KVM_SET_USER_MEMORY_REGION)},
-       true,
-       false,
-       false},
+      {"KVM_RUN", SYS_ioctl, {-1, kKvmRun}, true, true, true},
+      {"KVM_IRQ_LINE", SYS_ioctl, {-1, kKvmIrqLine}, true, true, true},
+      {"KVM_SET_REGS", SYS_ioctl, {-1, kKvmSetRegs}, true, true, false},
+      {"KVM_CREATE_VM", SYS_ioctl, {-1, kKvmCreateVm}, true, false, false},
+      {"KVM_CREATE_VCPU", SYS_ioctl, {-1, kKvmCreateVcpu}, true, false, false},
+      {"KVM_SET_USER_MEMORY_REGION", SYS_ioctl, {-1, kKvmSetUserMemoryRegion}, true, false, false},
       {"TIOCSTI", SYS_ioctl, {-1, 0x5412}, false, false, false},
       {"epoll_ctl", SYS_epoll_ctl, {-1, 0, 0, 0}, true, true, false},
       {"recvmsg", SYS_recvmsg, {-1, 0, 0}, true, true, false},

@@ -1,5 +1,5 @@
-#ifndef DROVER_VMM_WORKER_KVM_IOCTLS_H_
-#define DROVER_VMM_WORKER_KVM_IOCTLS_H_
+#ifndef DROVER_VMM_KVM_KVM_IOCTLS_H_
+#define DROVER_VMM_KVM_KVM_IOCTLS_H_
 
 #include <cstdint>
 #include <vector>
@@ -15,4 +15,4 @@ std::vector<uint64_t> KvmVcpuIoctls();
 
 }  // namespace drover
 
-#endif  // DROVER_VMM_WORKER_KVM_IOCTLS_H_
+#endif  // DROVER_VMM_KVM_KVM_IOCTLS_H_

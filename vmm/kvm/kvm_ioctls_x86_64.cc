@@ -1,6 +1,6 @@
-#include "vmm/worker/kvm_ioctls.h"
-
 #include <linux/kvm.h>
+
+#include "vmm/kvm/kvm_ioctls.h"
 
 namespace drover {
 
