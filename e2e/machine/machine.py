@@ -31,9 +31,6 @@ _QEMU = 'qemu-system-x86_64'
 # A thread for each processor: with one for all, stock Linux on two nested vCPUs takes minutes to boot.
 _ACCELERATOR = 'tcg,thread=multi'
 _COMMAND_LINE = 'console=ttyS0 panic=-1 oops=panic quiet'
-# Shadow paging: under QEMU 7.2's emulation of nested paging, with a thread for each processor, memory of the machine and of
-# its guests is corrupted in every other run (QEMU 10.0 does not show it).
-_KVM_MODULES = {'kvm-amd': 'nested=1 npt=0'}
 _CONSOLE_TAIL = 20  # lines shown of a machine that died
 
 # init.sh says something every other second; a loaded host may stretch that.
@@ -66,6 +63,9 @@ class Config:
     paths: dict[str, str] = dataclasses.field(default_factory=dict)  # guest path → host path
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     modules: list[str] = dataclasses.field(default_factory=list)  # beside kvm-amd
+    # Under QEMU 7.2's nested paging, with a thread for each processor, a Linux guest corrupts its own memory and the
+    # machine's in every other run (10.0 does not show it): for short runs of small guests only.
+    nested_paging: bool = False
     kernel_directory: pathlib.Path = dataclasses.field(default_factory=cache_directory)
 
 
@@ -100,7 +100,7 @@ def run(config, on_output):
 
 
 def _write_initrd(config, marker, out):
-    modules = _KVM_MODULES | {name: '' for name in config.modules}
+    modules = {'kvm-amd': f'nested=1 npt={config.nested_paging:d}'} | {name: '' for name in config.modules}
     tree = images.machine(config.kernel_directory, modules, marker)
     for guest_path, host_path in config.paths.items():
         images.add_path(tree, guest_path, host_path)
@@ -278,6 +278,7 @@ def _add_run(commands):
         metavar='HOST_PATH=GUEST_PATH', help='a file or directory that the machine gets')
     add('--env', type=_pair, action='append', default=[], metavar='NAME=VALUE')
     add('--module', action='append', default=[], help='a kernel module to load, such as tun')
+    add('--nested-paging', action='store_true', help="let the machine's KVM use nested paging (see README.md)")
     add('--skip-status', type=int, default=EXIT_SKIPPED, metavar='STATUS',
         help='the exit status if no machine can run here (default: %(default)s)')
     add('--attempts', type=int, default=1, metavar='N',
@@ -305,7 +306,7 @@ def _add_vmlinux(commands):
 def _run_program(options):
     config = Config(options.command, options.cpus, options.memory, options.timeout,
                     {guest: host for host, guest in options.paths}, dict(options.env),
-                    options.module)
+                    options.module, nested_paging=options.nested_paging)
     for _ in range(options.attempts - 1):
         result = run(config, _print_output)
         if result.outcome is not Outcome.DIED:

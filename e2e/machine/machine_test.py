@@ -13,6 +13,7 @@ failures=0
 check() { eval "$1" || { echo "failed: $1"; failures=$((failures + 1)); }; }
 check '[ -c /dev/kvm ]'
 check 'grep -q "[1Y]" /sys/module/kvm_amd/parameters/nested'
+check 'grep -q "[0N]" /sys/module/kvm_amd/parameters/npt'
 check '[ "$(nproc)" = 2 ]'
 for c in cpu memory pids; do
   check "grep -qw $c /sys/fs/cgroup/cgroup.subtree_control"
