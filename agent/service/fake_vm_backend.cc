@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -108,12 +109,17 @@ absl::StatusOr<VmView> FakeVmBackend::Start(const std::string& id, const std::st
 }
 
 absl::StatusOr<VmView> FakeVmBackend::Stop(const std::string& id, const std::string& etag,
-                                           std::chrono::nanoseconds grace, bool force) {
+                                           std::chrono::nanoseconds grace, bool force,
+                                           const IsCancelled& cancelled) {
+  bool hang;
   {
     MutexLock lock(&mutex_);
     last_grace_ = grace;
     last_force_ = force;
+    hang = hang_stops_;
   }
+  while (hang && !cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  if (hang) return absl::CancelledError("the stop goes on");
   return Move(id, etag, {VmState::kRunning, VmState::kPaused}, VmState::kStopped);
 }
 
@@ -173,6 +179,11 @@ Fd FakeVmBackend::TakeGuestConsole() {
 void FakeVmBackend::SetLostBytes(uint64_t lost) {
   MutexLock lock(&mutex_);
   lost_bytes_ = lost;
+}
+
+void FakeVmBackend::HangStops() {
+  MutexLock lock(&mutex_);
+  hang_stops_ = true;
 }
 
 std::chrono::nanoseconds FakeVmBackend::last_grace() const {

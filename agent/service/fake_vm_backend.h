@@ -20,7 +20,8 @@ class FakeVmBackend : public VmBackend {
   absl::StatusOr<VmPage> List(int32_t page_size, const std::string& page_token) override;
   absl::StatusOr<VmView> Start(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Stop(const std::string& id, const std::string& etag,
-                              std::chrono::nanoseconds grace, bool force) override;
+                              std::chrono::nanoseconds grace, bool force,
+                              const IsCancelled& cancelled) override;
   absl::StatusOr<VmView> Pause(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Resume(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Reboot(const std::string& id, const std::string& etag) override;
@@ -35,6 +36,8 @@ class FakeVmBackend : public VmBackend {
   Fd TakeGuestConsole();
   // What the next AttachConsole says was lost.
   void SetLostBytes(uint64_t lost);
+  // From now on a Stop lasts until it is cancelled.
+  void HangStops();
   // What the last Stop was given.
   std::chrono::nanoseconds last_grace() const;
   bool last_force() const;
@@ -54,6 +57,7 @@ class FakeVmBackend : public VmBackend {
   uint64_t lost_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::chrono::nanoseconds last_grace_ ABSL_GUARDED_BY(mutex_){0};
   bool last_force_ ABSL_GUARDED_BY(mutex_) = false;
+  bool hang_stops_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace drover

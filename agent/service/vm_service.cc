@@ -107,11 +107,16 @@ grpc::Status VmService::StartVm(grpc::ServerContext*, const v1::StartVmRequest* 
                   [&](VmBackend& vms) { return vms.Start(request->vm_id(), request->etag()); });
 }
 
-grpc::Status VmService::StopVm(grpc::ServerContext*, const v1::StopVmRequest* request,
+// Waits for the guest no longer than its client does, or than the agent lives.
+grpc::Status VmService::StopVm(grpc::ServerContext* context, const v1::StopVmRequest* request,
                                v1::Vm* response) {
   return AnswerVm(gate_, request->vm_id(), response, [&](VmBackend& vms) -> absl::StatusOr<VmView> {
     ASSIGN_OR_RETURN(const std::chrono::nanoseconds grace, GraceFromProto(*request));
-    return vms.Stop(request->vm_id(), request->etag(), grace, request->force());
+    absl::StatusOr<VmView> vm =
+        vms.Stop(request->vm_id(), request->etag(), grace, request->force(),
+                 [&] { return context->IsCancelled() || !gate_.Pass().ok(); });
+    if (absl::IsCancelled(vm.status())) RETURN_IF_ERROR(gate_.Pass().status());
+    return vm;
   });
 }
 

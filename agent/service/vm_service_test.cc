@@ -1,5 +1,7 @@
 #include "agent/service/vm_service.h"
 
+#include <unistd.h>
+
 #include <future>
 
 #include "agent/errors/field_violations.h"
@@ -142,6 +144,35 @@ TEST_F(VmServiceTest, PassesGraceAndForce) {
   EXPECT_TRUE(harness_.backend().last_force());
   request.mutable_grace()->set_nanos(-1);
   EXPECT_THAT(Fields(Call(&Stub::StopVm, request, &vm_)), ElementsAre("grace"));
+}
+
+TEST_F(VmServiceTest, AStopWaitsNoLongerThanItsClient) {
+  harness_.AddVm("a");
+  harness_.backend().HangStops();
+  v1::StopVmRequest request;
+  request.set_vm_id("a");
+  request.set_force(true);
+  grpc::ClientContext context;
+  SetTestDeadline(&context);
+  auto call = std::async(std::launch::async,
+                         [&] { return vms_->StopVm(&context, request, &vm_).error_code(); });
+  while (!harness_.backend().last_force()) usleep(1000);
+  context.TryCancel();
+  EXPECT_EQ(call.get(), grpc::StatusCode::CANCELLED);
+  harness_.server().Shutdown(std::chrono::minutes(10));  // would wait for it
+}
+
+TEST_F(VmServiceTest, AStopWaitsNoLongerThanTheAgent) {
+  harness_.AddVm("a");
+  harness_.backend().HangStops();
+  v1::StopVmRequest request;
+  request.set_vm_id("a");
+  request.set_force(true);
+  auto call =
+      std::async(std::launch::async, [&] { return Call(&Stub::StopVm, request, &vm_).reason; });
+  while (!harness_.backend().last_force()) usleep(1000);
+  harness_.gate().Close();
+  EXPECT_EQ(call.get(), "AGENT_STOPPING");
 }
 
 TEST_F(VmServiceTest, ListsPageByPage) {

@@ -49,7 +49,8 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
 
   // As VmBackend's; `etag` may be empty.
   absl::StatusOr<VmView> Start(const std::string& etag);
-  absl::StatusOr<VmView> Stop(const std::string& etag, std::chrono::nanoseconds grace, bool force);
+  absl::StatusOr<VmView> Stop(const std::string& etag, std::chrono::nanoseconds grace, bool force,
+                              const IsCancelled& cancelled);
   absl::StatusOr<VmView> Pause(const std::string& etag);
   absl::StatusOr<VmView> Resume(const std::string& etag);
   absl::StatusOr<VmView> Reboot(const std::string& etag);
@@ -100,7 +101,8 @@ class ManagedVm : public std::enable_shared_from_this<ManagedVm> {
   // managed_vm_stop.cc
   absl::Status BeginStop(Limit grace, bool force);
   absl::Status PressPowerButton(bool paused);
-  absl::StatusOr<VmView> AwaitEnd(const std::string& instance_id);
+  absl::StatusOr<VmView> AwaitEnd(const std::string& instance_id, const IsCancelled& cancelled);
+  bool WaitEnded(const std::string& instance_id, std::chrono::steady_clock::time_point deadline);
   absl::Status EndWorkerHeld();
   absl::Status EndProcess(WorkerSession* session);
   // The worker's process has ended: records how. Nothing has changed where that cannot be found

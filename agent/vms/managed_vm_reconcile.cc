@@ -124,7 +124,10 @@ void ManagedVm::Rejoin(WorkerSession* session) {
   const bool anew = session->client() != nullptr;
   if (anew && session->WaitExit(environment_->limits.hangup)) return NoteExit();
   const absl::StatusOr<WorkerGreeting> greeting = session->Join(environment_->limits.join);
-  if (greeting.ok()) return Joined(*greeting);
+  if (greeting.ok()) {
+    session->KeepAlive(environment_->limits.ping_period, environment_->limits.ping);
+    return Joined(*greeting);
+  }
   if (ReasonOf(greeting.status()) == "WORKER_GONE" &&
       session->WaitExit(environment_->limits.hangup))
     return NoteExit();

@@ -100,6 +100,7 @@ absl::Status ManagedVm::StartHeld() {
   dirty_ = false;
   RemoveLeftover();
   joined_at_ = std::chrono::steady_clock::now();
+  (*session)->KeepAlive(environment_->limits.ping_period, environment_->limits.ping);
   SetSession(*std::move(session));
   ApplyLatest();
   return absl::OkStatus();

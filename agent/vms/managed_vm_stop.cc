@@ -17,7 +17,7 @@ constexpr std::chrono::seconds kMaxGrace(3600);
 }  // namespace
 
 absl::StatusOr<VmView> ManagedVm::Stop(const std::string& etag, std::chrono::nanoseconds grace,
-                                       bool force) {
+                                       bool force, const IsCancelled& cancelled) {
   if (grace < Limit(0) || grace > kMaxGrace)
     return InvalidFields({{"grace", "must be 0 to 3600 seconds"}});
   std::string instance;
@@ -27,7 +27,7 @@ absl::StatusOr<VmView> ManagedVm::Stop(const std::string& etag, std::chrono::nan
     instance = instance_id();
   }
   Kick();
-  return AwaitEnd(instance);
+  return AwaitEnd(instance, cancelled);
 }
 
 // Records the wish with its deadline, which the next agent will keep, then presses the button; a
@@ -62,21 +62,36 @@ absl::Status ManagedVm::PressPowerButton(bool paused) {
   return status;
 }
 
-absl::StatusOr<VmView> ManagedVm::AwaitEnd(const std::string& instance_id) {
+// False when the VM still has that worker at `deadline`.
+bool ManagedVm::WaitEnded(const std::string& instance_id,
+                          std::chrono::steady_clock::time_point deadline) {
+  MutexLock lock(&mutex_);
+  while (!gone_ && record_.instance_id == instance_id)
+    if (!changed_.WaitUntil(&mutex_, deadline) && std::chrono::steady_clock::now() >= deadline)
+      return false;
+  return true;
+}
+
+absl::StatusOr<VmView> ManagedVm::AwaitEnd(const std::string& instance_id,
+                                           const IsCancelled& cancelled) {
   const VmLimits& limits = environment_->limits;
   const Limit left(std::clamp<int64_t>(record().stop_deadline - environment_->clock->UnixNanos(), 0,
                                        std::chrono::nanoseconds(kMaxGrace).count()));
   const auto deadline = std::chrono::steady_clock::now() + left + limits.stop_call +
                         limits.stop_exit + limits.kill_exit + limits.stop_slack;
-  {
-    MutexLock lock(&mutex_);
-    while (!gone_ && record_.instance_id == instance_id) {
-      if (changed_.WaitUntil(&mutex_, deadline) || std::chrono::steady_clock::now() < deadline)
-        continue;
+  while (
+      !WaitEnded(instance_id, std::min(deadline, std::chrono::steady_clock::now() + limits.look))) {
+    if (cancelled && cancelled())
+      return WithReason(absl::CancelledError(
+                            absl::StrCat("nobody waits for the stop of VM ", id_, "; it goes on")),
+                        "STOP_GOES_ON");
+    if (std::chrono::steady_clock::now() >= deadline)
       return WithReason(absl::UnavailableError(
                             absl::StrCat("VM ", id_, " is being stopped, and has not ended yet")),
                         "STOP_IN_PROGRESS");
-    }
+  }
+  {
+    MutexLock lock(&mutex_);
     if (gone_) return NotFound();
   }
   return View();

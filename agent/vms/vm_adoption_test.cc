@@ -127,6 +127,31 @@ TEST_F(VmAdoptionTest, SilentWorkersAreUnknownRetriedAndNeverKilled) {
   EXPECT_THAT(host_.helper.calls(), Not(Contains("Kill " + Stored().instance_id)));
 }
 
+TEST_F(VmAdoptionTest, AWorkerThatFallsSilentIsUnknownUntilItAnswers) {
+  host_.limits.ping_period = milliseconds(20);
+  host_.limits.ping = seconds(1);
+  host_.limits.join = milliseconds(50);
+  host_.StartAgent();
+  host_.Run("a");
+  ASSERT_OK(host_.agent().Pause("a", ""));
+  host_.worker()->Hang(WorkerCall::kHello);
+  EXPECT_EQ(host_.Await("a", VmState::kUnknown).state_reason, "WORKER_UNRESPONSIVE");
+  EXPECT_THAT(host_.helper.living(), SizeIs(1));
+  host_.worker()->Script(WorkerCall::kHello, {});
+  EXPECT_EQ(host_.Await("a", VmState::kPaused).state, VmState::kPaused);
+}
+
+TEST_F(VmAdoptionTest, AWorkerThatIsBusyIsNotTakenForSilent) {
+  host_.limits.ping_period = milliseconds(5);
+  host_.limits.ping = milliseconds(20);
+  host_.limits.reset = milliseconds(500);
+  host_.StartAgent();
+  host_.Run("a");
+  host_.worker()->Hang(WorkerCall::kReset);
+  const absl::Status status = host_.agent().Reboot("a", "").status();
+  EXPECT_EQ(ReasonOf(status), "WORKER_UNRESPONSIVE") << status;  // after all of its own limit
+}
+
 TEST_F(VmAdoptionTest, AdoptionIsBounded) {
   host_.Run("a");
   const VmView before = Get("a");

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -79,6 +80,9 @@ struct ConsoleAttachment {
   uint64_t lost_bytes = 0;
 };
 
+// Whether nobody waits for a call's answer any more. Asked now and then on the call's thread.
+using IsCancelled = std::function<bool()>;
+
 // Everything the API can do to VMs, without gRPC. Thread-safe; calls block their thread. `etag` may
 // be empty.
 //
@@ -91,8 +95,11 @@ class VmBackend {
   virtual absl::StatusOr<VmView> Get(const std::string& id) = 0;
   virtual absl::StatusOr<VmPage> List(int32_t page_size, const std::string& page_token) = 0;
   virtual absl::StatusOr<VmView> Start(const std::string& id, const std::string& etag) = 0;
+  // Waits for the VM's end. A stop that is cancelled goes on without its caller (CANCELLED,
+  // STOP_GOES_ON). Too many that wait for their guests: RESOURCE_EXHAUSTED (TOO_MANY_STOPS).
   virtual absl::StatusOr<VmView> Stop(const std::string& id, const std::string& etag,
-                                      std::chrono::nanoseconds grace, bool force) = 0;
+                                      std::chrono::nanoseconds grace, bool force,
+                                      const IsCancelled& cancelled) = 0;
   virtual absl::StatusOr<VmView> Pause(const std::string& id, const std::string& etag) = 0;
   virtual absl::StatusOr<VmView> Resume(const std::string& id, const std::string& etag) = 0;
   virtual absl::StatusOr<VmView> Reboot(const std::string& id, const std::string& etag) = 0;

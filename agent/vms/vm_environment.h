@@ -31,11 +31,15 @@ struct VmLimits {
   Limit kill_exit = std::chrono::seconds(10);          // from SIGKILL to the worker's end
   Limit stop_slack = std::chrono::seconds(10);         // that StopVm waits beyond all these
   Limit press_again = std::chrono::milliseconds(250);  // to a guest that does not listen yet
+  Limit ping_period = std::chrono::seconds(5);         // between questions whether it is there
+  Limit ping = std::chrono::seconds(5);                // for the answer; unknown after it
   Limit hangup = std::chrono::milliseconds(300);       // from end of connection to end of process
   Limit linger = std::chrono::seconds(5);              // from end of machine to end of process
   Limit first_retry = std::chrono::milliseconds(250);
   Limit last_retry = std::chrono::seconds(10);
-  Limit adoption = std::chrono::seconds(20);  // of all VMs, when the agent starts
+  Limit look = std::chrono::milliseconds(250);  // whether a stop's caller still waits
+  int waiting_stops = 256;                      // StopVm calls in their guests' grace
+  Limit adoption = std::chrono::seconds(20);    // of all VMs, when the agent starts
 };
 
 // What every VM needs of its agent. Owned by the VmManager; outlives its VMs.

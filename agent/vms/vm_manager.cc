@@ -21,6 +21,28 @@ absl::Status NoSuchVm(const std::string& id) {
                     "VM_NOT_FOUND");
 }
 
+absl::Status TooManyStops(int most) {
+  return WithRetryDelay(
+      WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                     most,
+                     " calls of StopVm wait for their guests already, as many as may at once; "
+                     "this VM was not touched: try again soon, or stop it with force")),
+                 "TOO_MANY_STOPS"),
+      std::chrono::seconds(1));
+}
+
+// One of those that `count` counts.
+class Share {
+ public:
+  explicit Share(std::atomic<int>* count) : count_(*count), number_(++count_) {}
+  ~Share() { --count_; }
+  int number() const { return number_; }
+
+ private:
+  std::atomic<int>& count_;
+  const int number_;
+};
+
 }  // namespace
 
 VmManager::VmManager(Options options) : host_(options.host) {
@@ -173,9 +195,15 @@ absl::StatusOr<VmView> VmManager::Start(const std::string& id, const std::string
 }
 
 absl::StatusOr<VmView> VmManager::Stop(const std::string& id, const std::string& etag,
-                                       std::chrono::nanoseconds grace, bool force) {
+                                       std::chrono::nanoseconds grace, bool force,
+                                       const IsCancelled& cancelled) {
   ASSIGN_OR_RETURN(const VmPtr vm, Find(id));
-  return vm->Stop(etag, grace, force);
+  // One that does not wait for its guest is soon over, and has to work in every need.
+  if (force || grace <= std::chrono::nanoseconds(0)) return vm->Stop(etag, grace, force, cancelled);
+  const Share share(&waiting_stops_);
+  if (share.number() > environment_.limits.waiting_stops)
+    return TooManyStops(environment_.limits.waiting_stops);
+  return vm->Stop(etag, grace, force, cancelled);
 }
 
 absl::StatusOr<VmView> VmManager::Pause(const std::string& id, const std::string& etag) {

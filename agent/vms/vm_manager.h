@@ -1,6 +1,7 @@
 #ifndef DROVER_AGENT_VMS_VM_MANAGER_H_
 #define DROVER_AGENT_VMS_VM_MANAGER_H_
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -49,7 +50,13 @@ class VmManager : public VmBackend {
   absl::StatusOr<VmPage> List(int32_t page_size, const std::string& page_token) override;
   absl::StatusOr<VmView> Start(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Stop(const std::string& id, const std::string& etag,
-                              std::chrono::nanoseconds grace, bool force) override;
+                              std::chrono::nanoseconds grace, bool force,
+                              const IsCancelled& cancelled) override;
+  // For a caller that waits to the end.
+  absl::StatusOr<VmView> Stop(const std::string& id, const std::string& etag,
+                              std::chrono::nanoseconds grace, bool force) {
+    return Stop(id, etag, grace, force, nullptr);
+  }
   absl::StatusOr<VmView> Pause(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Resume(const std::string& id, const std::string& etag) override;
   absl::StatusOr<VmView> Reboot(const std::string& id, const std::string& etag) override;
@@ -92,6 +99,7 @@ class VmManager : public VmBackend {
   std::unique_ptr<WorkerLoop> loop_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Janitor> janitor_;
+  std::atomic<int> waiting_stops_{0};
 
   mutable Mutex mutex_;
   CondVar reserved_changed_;

@@ -460,6 +460,38 @@ TEST_F(VmManagerTest, SlowWorkerIsNotKilledInItsGrace) {
   stop.join();
 }
 
+TEST_F(VmManagerTest, ACancelledStopReturnsAtOnceAndGoesOn) {
+  host_.Run("a");
+  std::atomic<bool> cancelled{false};
+  std::thread client([&] {
+    const absl::Status status =
+        agent().Stop("a", "", kGrace, false, [&] { return cancelled.load(); }).status();
+    ExpectError(status, absl::StatusCode::kCancelled, "STOP_GOES_ON");
+  });
+  host_.Await("a", VmState::kStopping);
+  cancelled = true;
+  client.join();
+  EXPECT_EQ(Get("a").state, VmState::kStopping);
+  host_.worker()->PowerOff();
+  EXPECT_EQ(host_.Await("a", VmState::kStopped).state_reason, "GUEST_SHUTDOWN");
+}
+
+TEST_F(VmManagerTest, OnlySoManyStopsWait) {
+  host_.limits.waiting_stops = 1;
+  host_.StartAgent();
+  host_.Run("a");
+  host_.Run("b");
+  std::thread waits([&] { EXPECT_OK(agent().Stop("a", "", kGrace, false)); });
+  host_.Await("a", VmState::kStopping);
+  const absl::Status refused = agent().Stop("b", "", kGrace, false).status();
+  ExpectError(refused, absl::StatusCode::kResourceExhausted, "TOO_MANY_STOPS");
+  EXPECT_EQ(RetryDelay(refused), seconds(1));
+  EXPECT_EQ(Get("b").state, VmState::kRunning);
+  EXPECT_OK(agent().Stop("a", "", kGrace, true));
+  waits.join();
+  EXPECT_OK(agent().Stop("b", "", milliseconds(1), false));
+}
+
 TEST_F(VmManagerTest, StopGraceIsBounded) {
   host_.Run("a");
   EXPECT_EQ(FieldOf(agent().Stop("a", "", seconds(-1), false).status()), "grace");

@@ -104,6 +104,10 @@ absl::StatusOr<WorkerGreeting> WorkerSession::BringUp(const MachineConfig& confi
   return greeting;
 }
 
+void WorkerSession::KeepAlive(Limit period, Limit limit) {
+  if (const auto client = this->client()) client->KeepAlive(period, limit);
+}
+
 std::shared_ptr<WorkerClient> WorkerSession::client() const {
   MutexLock lock(&mutex_);
   return client_;

@@ -36,6 +36,9 @@ class WorkerSession : public std::enable_shared_from_this<WorkerSession> {
   // Connects, builds the machine and runs it.
   absl::StatusOr<WorkerGreeting> BringUp(const MachineConfig& config, Limit limit);
 
+  // Lets the present connection end when the worker does not answer (WorkerClient::KeepAlive).
+  void KeepAlive(Limit period, Limit limit);
+
   // Null before the first connection.
   std::shared_ptr<WorkerClient> client() const;
   bool connected() const;

@@ -74,6 +74,8 @@ WorkerClient::~WorkerClient() { Close(); }
 
 void WorkerClient::Close() { connection_->Close(absl::CancelledError("closed by the agent")); }
 
+void WorkerClient::KeepAlive(Limit period, Limit limit) { connection_->KeepAlive(period, limit); }
+
 bool WorkerClient::closed() const { return connection_->closed(); }
 
 absl::StatusOr<std::unique_ptr<WorkerClient>> WorkerClient::Connect(WorkerLoop* loop,

@@ -67,6 +67,10 @@ class WorkerClient {
   absl::StatusOr<MachineReport> Stop(Limit limit);
   absl::StatusOr<Console> AttachConsole(Limit limit);
 
+  // From now on, asks the worker each `period` whether it is there, unless it works on a call, and
+  // ends the connection when it does not answer within `limit`. Once, after a greeting.
+  void KeepAlive(Limit period, Limit limit);
+
   // Ends the connection: calls in progress return WORKER_GONE.
   void Close();
   bool closed() const;

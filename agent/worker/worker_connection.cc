@@ -64,6 +64,41 @@ bool WorkerConnection::closed() const {
   return !closed_.ok();
 }
 
+void WorkerConnection::KeepAlive(WorkerClient::Limit period, WorkerClient::Limit limit) {
+  loop_->PostAfter(period, [weak = weak_from_this(), period, limit] {
+    if (const auto self = weak.lock()) self->Ask(period, limit);
+  });
+}
+
+// A greeting is what costs the worker least.
+void WorkerConnection::Ask(WorkerClient::Limit period, WorkerClient::Limit limit) {
+  if (closed()) return;
+  if (IsBusy()) return KeepAlive(period, limit);
+  const absl::StatusOr<uint64_t> sequence = Send(WorkerCall::kHello, {});
+  if (!sequence.ok()) return Close(sequence.status());
+  loop_->PostAfter(limit, [weak = weak_from_this(), sequence = *sequence, period, limit] {
+    const auto self = weak.lock();
+    if (self == nullptr || self->closed()) return;
+    if (!self->TakeProof(sequence)) return self->Close(Unresponsive("a greeting"));
+    self->KeepAlive(period, limit);
+  });
+}
+
+bool WorkerConnection::IsBusy() const {
+  MutexLock lock(&mutex_);
+  return !pending_.empty();
+}
+
+// Whether the worker has answered that call, or cannot yet, since it works on an earlier one.
+bool WorkerConnection::TakeProof(uint64_t sequence) {
+  MutexLock lock(&mutex_);
+  const auto it = pending_.find(sequence);
+  const bool excused = it != pending_.begin();
+  const bool answered = it->second.done;
+  pending_.erase(it);
+  return answered || excused;
+}
+
 absl::StatusOr<uint64_t> WorkerConnection::Send(WorkerCall call, const MachineConfig& config) {
   absl::Status status;
   {

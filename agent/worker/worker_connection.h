@@ -40,6 +40,9 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
   void Close(const absl::Status& why);
   bool closed() const;
 
+  // As WorkerClient's.
+  void KeepAlive(WorkerClient::Limit period, WorkerClient::Limit limit);
+
   // Sends without waiting; the sequence number to Await. Each one sent must be awaited.
   absl::StatusOr<uint64_t> Send(WorkerCall call, const MachineConfig& config);
   absl::StatusOr<Answer> Await(uint64_t sequence, WorkerCall call,
@@ -53,6 +56,9 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
   };
 
   void Watch();
+  void Ask(WorkerClient::Limit period, WorkerClient::Limit limit);
+  bool IsBusy() const;
+  bool TakeProof(uint64_t sequence);
   void OnReadable();
   // False when nothing is left to read for now.
   bool ReceiveOne();
