@@ -12,6 +12,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "agent/cli/args.h"
+#include "agent/jail/cgroup.h"
 #include "agent/metrics/metrics_server.h"
 #include "agent/service/listen_address.h"
 #include "vmm/base/status.h"
@@ -105,12 +106,7 @@ absl::Status ReadPaths(const Source& source, const std::string& program_dir,
       return absl::InvalidArgumentError(
           absl::StrCat("--image-dir is \"", directory, "\"; it must be an absolute path"));
   options->cgroup_parent = source.Get("cgroup-parent", options->cgroup_parent);
-  if (options->cgroup_parent.empty() || absl::StartsWith(options->cgroup_parent, "/") ||
-      absl::StrContains("/" + options->cgroup_parent + "/", "/../"))
-    return absl::InvalidArgumentError(
-        absl::StrCat("--cgroup-parent is \"", options->cgroup_parent,
-                     "\"; it must be a path below the cgroup root, without a leading '/' or '..'"));
-  return absl::OkStatus();
+  return InFlag("cgroup-parent", CheckCgroupParent(options->cgroup_parent));
 }
 
 // An empty value means "none", which the environment can only leave unset.

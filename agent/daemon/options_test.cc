@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "absl/strings/str_cat.h"
 #include "vmm/base/status_matchers.h"
 
 namespace drover {
@@ -90,7 +91,8 @@ TEST(ParseDaemonOptionsTest, NamesTheFlagThatIsWrong) {
   expect({"--worker-uids", "65534-65534"}, "the account");
   expect({"--user", "70001", "--worker-uids", "70000-70009"}, "one of --worker-uids");
   expect({"--cgroup-parent", "/abs"}, "--cgroup-parent");
-  expect({"--cgroup-parent", "a/../.."}, "--cgroup-parent");
+  for (const char* parent : {"a/../..", "..", ".", "a/./b", "a//b", "a/", ""})
+    expect({absl::StrCat("--cgroup-parent=", parent)}, "--cgroup-parent: \"");
   expect({"--spares", "65"}, "from 0 to 64");
   expect({"--spares", "-1"}, "from 0 to 64");
   expect({"--max-vms", "0"}, "from 1 to 100000");

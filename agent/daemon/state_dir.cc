@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "vmm/base/log.h"
 #include "vmm/base/status.h"
 
 namespace drover {
@@ -52,12 +54,14 @@ std::string HolderOf(const Fd& lock) {
   return "another drover-agent";
 }
 
-absl::Status WriteHolder(const Fd& lock, const std::string& path) {
+// Only tells people: a full disk keeps no agent from starting.
+void WriteHolder(const Fd& lock, const std::string& path) {
   const std::string text = absl::StrCat(getpid(), "\n");
-  if (ftruncate(lock.get(), 0) != 0 ||
-      pwrite(lock.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
-    return PosixStatus(errno, "write", path);
-  return absl::OkStatus();
+  if (ftruncate(lock.get(), 0) == 0 &&
+      pwrite(lock.get(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()))
+    return;
+  Log(LogLevel::kWarning, "the lock does not tell who holds it",
+      {{"path", path}, {"error", strerrordesc_np(errno)}});
 }
 
 }  // namespace
@@ -93,7 +97,7 @@ absl::StatusOr<Fd> LockStateDir(const std::string& path, std::chrono::millisecon
                         "STATE_DIR_IN_USE");
     std::this_thread::sleep_for(kLockRetry);
   }
-  RETURN_IF_ERROR(WriteHolder(lock, name));
+  WriteHolder(lock, name);
   return lock;
 }
 

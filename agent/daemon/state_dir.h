@@ -19,9 +19,9 @@ absl::Status PrepareStateDir(const std::string& path, const AgentUser& user);
 // Makes the directory of a unix socket, the agent's own, where there is none. As root.
 absl::Status PrepareSocketDir(const std::string& socket_path, const AgentUser& user);
 
-// Locks STATE_DIR/agent.lock and writes this process's id into it. The lock lives as long as any
-// copy of the descriptor. Waits up to `patience` for the helper of an agent that has ended;
-// then FAILED_PRECONDITION (STATE_DIR_IN_USE) names who holds it.
+// Locks STATE_DIR/agent.lock and writes this process's id into it (or not, where the disk is full).
+// The lock lives as long as any copy of the descriptor. Waits up to `patience` for the helper of an
+// agent that has ended; then FAILED_PRECONDITION (STATE_DIR_IN_USE) names who holds it.
 absl::StatusOr<Fd> LockStateDir(const std::string& path, std::chrono::milliseconds patience);
 
 // Whether this process, as it is now, can make files in the state directory: the directories above

@@ -1,6 +1,8 @@
 #include "agent/daemon/state_dir.h"
 
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,6 +100,21 @@ TEST_F(StateDirTest, LocksOutASecondAgentAndNamesTheFirst) {
             "STATE_DIR_IN_USE");
   lock.Reset();
   EXPECT_OK(LockStateDir(root_, std::chrono::milliseconds(0)));
+}
+
+TEST_F(StateDirTest, LocksOnAFullDisk) {
+  const int result = InChild([&] {
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", "", MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("tmpfs", root_.c_str(), "tmpfs", 0, "size=64k") != 0)
+      return 77;
+    { std::ofstream(root_ + "/agent.lock"); }
+    std::ofstream filler(root_ + "/filler");
+    filler << std::string(1 << 20, 'x') << std::flush;
+    if (filler.good()) return 1;
+    return LockStateDir(root_, std::chrono::milliseconds(0)).ok() ? 0 : 2;
+  });
+  if (result == 77) GTEST_SKIP() << "needs root to mount a small file system";
+  EXPECT_EQ(result, 0);
 }
 
 TEST_F(StateDirTest, WaitsForAHelperThatIsEnding) {

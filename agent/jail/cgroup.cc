@@ -21,15 +21,17 @@ namespace {
 constexpr uint64_t kMiB = 1 << 20;
 constexpr uint32_t kSpareTasks = 32;  // threads of a worker that run no vCPU
 
-absl::Status CheckParent(const std::string& parent) {
+}  // namespace
+
+absl::Status CheckCgroupParent(const std::string& parent) {
   for (const absl::string_view part : absl::StrSplit(parent, '/'))
     if (part.empty() || part == "." || part == "..")
-      return absl::InvalidArgumentError(absl::StrCat(
-          "\"", parent, "\" is no cgroup; give a path under the root, such as \"drover\""));
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", parent, "\" is no path of a cgroup: it has a part that is ",
+                       part.empty() ? "empty" : absl::StrCat("\"", part, "\""),
+                       "; give one below the root, such as drover or system.slice/drover"));
   return absl::OkStatus();
 }
-
-}  // namespace
 
 CgroupLimits CgroupLimits::ForGuest(uint32_t vcpus, uint64_t memory_bytes) {
   return {.memory_bytes = memory_bytes + memory_bytes / 128 + (64 + uint64_t{vcpus}) * kMiB,
@@ -39,7 +41,7 @@ CgroupLimits CgroupLimits::ForGuest(uint32_t vcpus, uint64_t memory_bytes) {
 
 absl::StatusOr<std::unique_ptr<Cgroups>> OpenCgroups(const std::string& parent,
                                                      const std::string& root) {
-  RETURN_IF_ERROR(CheckParent(parent));
+  RETURN_IF_ERROR(CheckCgroupParent(parent));
   struct statfs info;
   if (statfs(root.c_str(), &info) != 0)
     return WithReason(absl::FailedPreconditionError(absl::StrCat("no cgroups at ", root)),

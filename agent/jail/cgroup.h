@@ -53,6 +53,9 @@ class Cgroups {
   virtual absl::StatusOr<std::vector<std::string>> List() const = 0;
 };
 
+// OK for a path below the root: names that are neither empty nor "." nor "..", with '/' between.
+absl::Status CheckCgroupParent(const std::string& parent);
+
 // What is mounted at `root`, with `parent` ("drover", "a/b") made where it is not there: cgroup v2
 // with the controllers cpu, memory and pids, or else v1's hierarchies of these names.
 // FAILED_PRECONDITION (CGROUPS_UNUSABLE) when there is neither or the parent cannot be used.

@@ -10,6 +10,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -273,12 +274,13 @@ TEST_F(SqliteRegistryTest, LazyWritesSurviveTheProcess) {
   EXPECT_THAT(registry->Load(), IsOkAndHolds(ElementsAre(Record("d"), Record("l"))));
 }
 
-// Runs `body` in a child that has a file system of 256 KiB at `directory`; its exit code.
-int WithSmallDisk(const std::string& directory, const std::function<int()>& body) {
+// Runs `body` in a child that has a file system of that size at `directory`; its exit code.
+int WithSmallDisk(const std::string& directory, const std::string& size,
+                  const std::function<int()>& body) {
   const pid_t child = fork();
   if (child == 0) {
     if (unshare(CLONE_NEWNS) != 0 || mount("", "/", "", MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("tmpfs", directory.c_str(), "tmpfs", 0, "size=256k") != 0)
+        mount("tmpfs", directory.c_str(), "tmpfs", 0, ("size=" + size).c_str()) != 0)
       _exit(77);
     _exit(body());
   }
@@ -304,8 +306,33 @@ int FillAndCheck(const std::string& path) {
   return reopened.ok() && (*reopened)->Load()->size() == records->size() ? 0 : 5;
 }
 
+// Others fill the disk; then 100 VMs change and go.
+int WriteOnAFullDisk(const std::string& path) {
+  auto registry = SqliteRegistry::Open(path);
+  if (!registry.ok()) return 1;
+  for (int i = 0; i < 100; ++i)
+    if (!(*registry)->Put(Record(absl::StrCat("vm", i)), Durability::kLazy).ok()) return 2;
+  std::ofstream filler(path + "-filler");
+  filler << std::string(32 << 20, 'x') << std::flush;
+  if (filler.good()) return 3;
+  for (int round = 0; round < 20; ++round)
+    for (int i = 0; i < 100; ++i)
+      if (!(*registry)->Put(Record(absl::StrCat("vm", i)), Durability::kLazy).ok()) return 4;
+  for (int i = 0; i < 100; ++i)
+    if (!(*registry)->Delete(absl::StrCat("vm", i)).ok()) return 5;
+  return 0;
+}
+
+TEST_F(SqliteRegistryTest, HasRoomOfItsOwnOnAFullDisk) {
+  const int result =
+      WithSmallDisk(directory_.File(""), "16m", [&] { return WriteOnAFullDisk(path_); });
+  if (result == 77) GTEST_SKIP() << "needs root to mount a small file system";
+  EXPECT_EQ(result, 0);
+}
+
 TEST_F(SqliteRegistryTest, FullDiskIsAnErrorThatChangesNothing) {
-  const int result = WithSmallDisk(directory_.File(""), [&] { return FillAndCheck(path_); });
+  const int result =
+      WithSmallDisk(directory_.File(""), "256k", [&] { return FillAndCheck(path_); });
   if (result == 77) GTEST_SKIP() << "needs root to mount a small file system";
   EXPECT_EQ(result, 0);
 }

@@ -1,6 +1,7 @@
 #include "agent/registry/sqlite_registry.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -10,12 +11,16 @@
 #include "absl/strings/str_cat.h"
 #include "agent/registry/record_proto.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/base/status.h"
 
 namespace drover {
 namespace {
 
 constexpr absl::string_view kSqliteMagic("SQLite format 3\0", 16);
+
+constexpr off_t kLogBytes = 5 << 20;     // 1000 pages with their headers, and the last write's
+constexpr off_t kGrowthBytes = 1 << 20;  // some thousand records
 
 constexpr char kCreateSchema[] =
     "BEGIN IMMEDIATE;"
@@ -40,6 +45,21 @@ absl::Status Newer(const std::string& path, int64_t version) {
       "REGISTRY_NEWER");
 }
 
+// Takes room on the disk beyond the end of a file, which stays as it is, so that VMs can be stopped
+// and deleted when others have filled the disk. What the file system cannot give is done without.
+void Reserve(int fd, off_t bytes) {
+  if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || errno == EOPNOTSUPP) return;
+  Log(LogLevel::kWarning, "no room can be reserved for the registry on its disk",
+      {{"bytes", static_cast<long long>(bytes)}, {"error", strerrordesc_np(errno)}});
+}
+
+// SQLite starts its log anew from 1000 pages on (wal_autocheckpoint), and never cuts it. Unlike the
+// database it is not locked by POSIX locks, which a second descriptor's end would release.
+void ReserveLog(const std::string& path) {
+  const absl::StatusOr<Fd> log = OpenFile((path + "-wal").c_str(), O_RDWR | O_NOFOLLOW);
+  if (log.ok()) Reserve(log->get(), kLogBytes);
+}
+
 // Makes the file where there is none, and refuses what cannot be a database; true when it is empty.
 absl::StatusOr<bool> ProbeFile(const std::string& path) {
   ASSIGN_OR_RETURN(const Fd fd,
@@ -47,12 +67,16 @@ absl::StatusOr<bool> ProbeFile(const std::string& path) {
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return PosixStatus(errno, "fstat", path);
   if (!S_ISREG(info.st_mode)) return Foreign(path, "not a regular file");
-  if (info.st_size == 0) return true;
+  if (info.st_size == 0) {
+    Reserve(fd.get(), kGrowthBytes);
+    return true;
+  }
   char magic[16];
   const ssize_t n = pread(fd.get(), magic, sizeof(magic), 0);
   if (n < 0) return PosixStatus(errno, "pread", path);
   if (absl::string_view(magic, static_cast<size_t>(n)) != kSqliteMagic)
     return Foreign(path, "it does not begin as an SQLite database");
+  Reserve(fd.get(), info.st_size + kGrowthBytes);
   return false;
 }
 
@@ -113,6 +137,7 @@ absl::StatusOr<std::unique_ptr<SqliteRegistry>> SqliteRegistry::Open(const std::
   auto registry = std::unique_ptr<SqliteRegistry>(new SqliteRegistry(std::move(database)));
   RETURN_IF_ERROR(registry->PrepareStatements());
   RETURN_IF_ERROR(registry->Load());
+  ReserveLog(path);
   return registry;
 }
 
