@@ -39,8 +39,8 @@ absl::StatusOr<Fd> MakeEventFd() {
   return fd;
 }
 
-absl::StatusOr<Fd> MakeMemFd(const char* name, uint64_t size) {
-  Fd fd(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+absl::StatusOr<Fd> MakeMemFd(const char* name, uint64_t size, unsigned flags) {
+  Fd fd(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags));
   if (!fd.valid()) return PosixStatus(errno, "memfd_create", name);
   if (ftruncate(fd.get(), static_cast<off_t>(size)) != 0)
     return PosixStatus(errno, "ftruncate", absl::StrCat(name, ", ", size, " bytes"));

@@ -51,8 +51,9 @@ absl::StatusOr<Fd> OpenFile(const char* path, int flags, unsigned mode = 0);
 // An eventfd, non-blocking and close-on-exec, counting from 0.
 absl::StatusOr<Fd> MakeEventFd();
 
-// A sealed-size memfd of `size` bytes (F_SEAL_SHRINK | F_SEAL_GROW), close-on-exec.
-absl::StatusOr<Fd> MakeMemFd(const char* name, uint64_t size);
+// A sealed-size memfd of `size` bytes (F_SEAL_SHRINK | F_SEAL_GROW), close-on-exec; `flags` of
+// memfd_create(2) besides, such as MFD_HUGETLB.
+absl::StatusOr<Fd> MakeMemFd(const char* name, uint64_t size, unsigned flags = 0);
 
 // Reads the whole of a small file, at most `limit` bytes; OUT_OF_RANGE where it is longer.
 absl::StatusOr<std::string> ReadSmallFile(const char* path, size_t limit = 1 << 20);

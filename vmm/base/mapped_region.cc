@@ -38,6 +38,11 @@ absl::StatusOr<MappedRegion> MappedRegion::MapShared(int fd, uint64_t offset, si
   return Map(fd, offset, size, prot, MAP_SHARED | MAP_NORESERVE);
 }
 
+absl::StatusOr<MappedRegion> MappedRegion::MapReserved(int fd, uint64_t offset, size_t size,
+                                                       int prot) {
+  return Map(fd, offset, size, prot, MAP_SHARED);
+}
+
 absl::StatusOr<MappedRegion> MappedRegion::MapPrivate(int fd, uint64_t offset, size_t size,
                                                       int prot) {
   return Map(fd, offset, size, prot, MAP_PRIVATE | MAP_NORESERVE);

@@ -23,6 +23,9 @@ class MappedRegion {
   // Maps `size` bytes (rounded up to pages, not 0) of `fd` from `offset`, shared, with `prot` of
   // mmap(2).
   static absl::StatusOr<MappedRegion> MapShared(int fd, uint64_t offset, size_t size, int prot);
+  // The same, with all its memory set aside for it at once: of a hugetlb file, where memory that is
+  // not there ends the process. RESOURCE_EXHAUSTED (ENOMEM) when the host has not got so much.
+  static absl::StatusOr<MappedRegion> MapReserved(int fd, uint64_t offset, size_t size, int prot);
   // Private copy-on-write mapping of `fd`.
   static absl::StatusOr<MappedRegion> MapPrivate(int fd, uint64_t offset, size_t size, int prot);
   // Shared anonymous memory, not reserved.

@@ -26,6 +26,7 @@ worker::v1::Status StatusToProto(const absl::Status& status) {
   proto.set_message(std::string(status.message()));
   proto.set_reason(ReasonOf(status));
   proto.set_field(FieldOf(status));
+  proto.set_capability(CapabilityOf(status));
   proto.set_posix_error(PosixErrno(status).value_or(0));
   return proto;
 }
@@ -35,7 +36,8 @@ absl::Status StatusFromProto(const worker::v1::Status& proto) {
   if (status.ok()) return status;
   if (proto.posix_error() != 0) status = WithPosixErrno(std::move(status), proto.posix_error());
   status = WithReason(std::move(status), proto.reason().substr(0, kMaxWordBytes));
-  return WithField(std::move(status), proto.field().substr(0, kMaxWordBytes));
+  status = WithField(std::move(status), proto.field().substr(0, kMaxWordBytes));
+  return WithCapability(std::move(status), proto.capability().substr(0, kMaxWordBytes));
 }
 
 }  // namespace drover

@@ -104,6 +104,14 @@ absl::Status BackendCapabilities::Withhold(absl::string_view name) {
   return absl::OkStatus();
 }
 
+absl::Status BackendCapabilities::WithholdAll(const std::vector<std::string>& names) {
+  BackendCapabilities less = *this;
+  for (const std::string& name : names)
+    if (absl::Status status = less.Withhold(name); !status.ok()) return status;
+  *this = std::move(less);
+  return absl::OkStatus();
+}
+
 std::string BackendCapabilities::WhyAbsent(absl::string_view name) const {
   if (withheld.count(std::string(name)) != 0)
     return absl::StrCat("the capability ", name, " is withheld by the agent's profile");

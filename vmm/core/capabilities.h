@@ -66,6 +66,8 @@ struct BackendCapabilities {
   // As on a host that has not got it: 0 or false from here on. INVALID_ARGUMENT for an unknown name
   // lists those there are.
   absl::Status Withhold(absl::string_view name);
+  // All of them, or at an unknown name none.
+  absl::Status WithholdAll(const std::vector<std::string>& names);
   // Why `name` is absent, for a message: "the host has no NAME" or "NAME is withheld by the agent's
   // profile".
   std::string WhyAbsent(absl::string_view name) const;

@@ -67,6 +67,14 @@ TEST(BackendCapabilities, WithholdingAnUnknownNameListsThoseThereAre) {
   EXPECT_FALSE(Everything().Has("kind"));
 }
 
+TEST(BackendCapabilities, AllAreWithheldOrNone) {
+  BackendCapabilities host = Everything();
+  EXPECT_FALSE(host.WithholdAll({"irqfd", "flux_capacitor"}).ok());
+  EXPECT_EQ(host, Everything());
+  EXPECT_OK(host.WithholdAll({"irqfd", "max_vcpus", "irqfd"}));
+  EXPECT_THAT(host.withheld, testing::ElementsAre("irqfd", "max_vcpus"));
+}
+
 TEST(BackendCapabilities, TellsTheAbsentFromTheWithheld) {
   EXPECT_THAT(BackendCapabilities().WhyAbsent("irqfd"), HasSubstr("the host has no"));
 }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/memfd.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -15,8 +16,14 @@
 namespace drover {
 namespace {
 
-absl::Status CheckRange(const GuestRange& range, uint64_t previous_end) {
-  const uint64_t mask = PageSize() - 1;
+constexpr uint64_t kHugePage = 2 << 20;
+
+uint64_t PageBytes(MemoryBacking backing) {
+  return backing == MemoryBacking::kHugePages ? kHugePage : PageSize();
+}
+
+absl::Status CheckRange(const GuestRange& range, uint64_t previous_end, uint64_t page) {
+  const uint64_t mask = page - 1;
   if (range.size == 0 || (range.start & mask) != 0 || (range.size & mask) != 0)
     return absl::InvalidArgumentError(absl::StrFormat(
         "guest memory at %#x of %#x bytes: not whole pages", range.start, range.size));
@@ -31,6 +38,20 @@ absl::Status NotRam(uint64_t address, uint64_t size) {
   return WithPosixErrno(absl::OutOfRangeError(absl::StrFormat(
                             "guest-physical %#x, %u bytes: not all of it is RAM", address, size)),
                         EFAULT);
+}
+
+struct Backed {
+  Fd fd;
+  MappedRegion mapping;
+};
+
+absl::StatusOr<Backed> MakeBacked(uint64_t size, MemoryBacking backing) {
+  const bool huge = backing == MemoryBacking::kHugePages;
+  Backed out;
+  ASSIGN_OR_RETURN(out.fd, MakeMemFd("guest-memory", size, huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0));
+  const auto map = huge ? MappedRegion::MapReserved : MappedRegion::MapShared;
+  ASSIGN_OR_RETURN(out.mapping, map(out.fd.get(), 0, size, PROT_READ | PROT_WRITE));
+  return out;
 }
 
 // Calls `copy(host, done, n)` for each piece of [address, address + size); OUT_OF_RANGE before the
@@ -64,31 +85,33 @@ absl::Status ForEachPiece(const std::vector<GuestRegion>& regions, uint64_t addr
 }  // namespace
 
 GuestMemory::GuestMemory(Fd fd, MappedRegion mapping, std::vector<GuestRegion> regions,
-                         uint64_t size)
-    : fd_(std::move(fd)), mapping_(std::move(mapping)), regions_(std::move(regions)), size_(size) {}
+                         uint64_t size, MemoryBacking backing)
+    : fd_(std::move(fd)),
+      mapping_(std::move(mapping)),
+      regions_(std::move(regions)),
+      size_(size),
+      backing_(backing) {}
 
 absl::StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::Create(
-    const std::vector<GuestRange>& ranges) {
+    const std::vector<GuestRange>& ranges, MemoryBacking backing) {
   uint64_t size = 0, previous_end = 0;
   for (const GuestRange& range : ranges) {
-    RETURN_IF_ERROR(CheckRange(range, previous_end));
+    RETURN_IF_ERROR(CheckRange(range, previous_end, PageBytes(backing)));
     previous_end = range.end();
     if (size + range.size < size)
       return absl::InvalidArgumentError("guest memory: the sizes' sum wraps");
     size += range.size;
   }
   if (size == 0) return absl::InvalidArgumentError("guest memory: no range");
-  ASSIGN_OR_RETURN(Fd fd, MakeMemFd("guest-memory", size));
-  ASSIGN_OR_RETURN(MappedRegion mapping,
-                   MappedRegion::MapShared(fd.get(), 0, size, PROT_READ | PROT_WRITE));
+  ASSIGN_OR_RETURN(Backed backed, MakeBacked(size, backing));
   std::vector<GuestRegion> regions;
   uint64_t offset = 0;
   for (const GuestRange& range : ranges) {
-    regions.push_back({range, offset, mapping.data() + offset});
+    regions.push_back({range, offset, backed.mapping.data() + offset});
     offset += range.size;
   }
-  return std::unique_ptr<GuestMemory>(
-      new GuestMemory(std::move(fd), std::move(mapping), std::move(regions), size));
+  return std::unique_ptr<GuestMemory>(new GuestMemory(
+      std::move(backed.fd), std::move(backed.mapping), std::move(regions), size, backing));
 }
 
 absl::Status GuestMemory::Read(uint64_t address, std::span<uint8_t> out) const {
@@ -145,10 +168,20 @@ absl::StatusOr<std::span<uint8_t>> GuestMemory::HostRange(uint64_t address, uint
   return NotRam(address, size);
 }
 
+absl::Status GuestMemory::PunchHole(uint64_t offset, uint64_t size) {
+  if (backing_ == MemoryBacking::kHugePages) {
+    memset(mapping_.data() + offset, 0, size);
+    return absl::OkStatus();
+  }
+  if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                static_cast<off_t>(size)) != 0)
+    return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE",
+                       absl::StrFormat("of guest memory at offset %#x, %u bytes", offset, size));
+  return absl::OkStatus();
+}
+
 absl::Status GuestMemory::Clear() {
-  if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-                static_cast<off_t>(size_)) != 0)
-    return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE", "of all guest memory");
+  RETURN_IF_ERROR(PunchHole(0, size_));
   MarkDirty(0, ~uint64_t{0});
   return absl::OkStatus();
 }
@@ -160,11 +193,7 @@ absl::Status GuestMemory::Discard(uint64_t address, uint64_t size) {
         EINVAL, "discard",
         absl::StrFormat("of guest memory %#x, %u bytes: not whole pages", address, size));
   ASSIGN_OR_RETURN(const std::span<uint8_t> host, HostRange(address, size));
-  const off_t offset = host.data() - mapping_.data();
-  if (fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset,
-                static_cast<off_t>(size)) != 0)
-    return PosixStatus(errno, "FALLOC_FL_PUNCH_HOLE",
-                       absl::StrFormat("at %#x, %u bytes", address, size));
+  RETURN_IF_ERROR(PunchHole(static_cast<uint64_t>(host.data() - mapping_.data()), size));
   MarkDirty(address, size);
   return absl::OkStatus();
 }

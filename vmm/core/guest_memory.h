@@ -35,6 +35,10 @@ struct GuestRegion {
   uint8_t* host = nullptr;
 };
 
+// What guest memory is made of: the host's own pages when they are touched, or 2 MiB pages of
+// hugetlb, all set aside when it is made.
+enum class MemoryBacking { kPages, kHugePages };
+
 // The guest's initial RAM: one memfd for all regions, mapped shared. Bounds-checked access for the
 // VMM; the bytes are guest-controlled and may change at any time, so each is read once.
 // Thread-safe; the bytes race with the guest as on a real machine.
@@ -46,12 +50,14 @@ class GuestMemory {
  public:
   // RAM of these sizes at these guest-physical addresses: page-aligned, ascending, not overlapping,
   // not empty. INVALID_ARGUMENT names the offender; RESOURCE_EXHAUSTED / UNAVAILABLE from memfd and
-  // mmap.
-  static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(const std::vector<GuestRange>& ranges);
+  // mmap, such as for more huge pages than the host has free.
+  static absl::StatusOr<std::unique_ptr<GuestMemory>> Create(
+      const std::vector<GuestRange>& ranges, MemoryBacking backing = MemoryBacking::kPages);
 
   const std::vector<GuestRegion>& regions() const { return regions_; }
   int fd() const { return fd_.get(); }
   uint64_t size() const { return size_; }
+  MemoryBacking backing() const { return backing_; }
 
   // Copies to or from guest memory; OUT_OF_RANGE unless the whole range is RAM (it may span
   // adjacent regions).
@@ -72,18 +78,23 @@ class GuestMemory {
   // them. One thread at a time.
   void TakeWrites(size_t region, std::span<uint64_t> words);
 
-  // Makes every byte zero again and gives the host memory back (hole punching).
+  // Makes every byte zero again and gives the host memory back (hole punching). Huge pages stay:
+  // given back, they could be another's when the guest needs them, and it would die.
   absl::Status Clear();
-  // Gives the host memory of a page-aligned range back; it reads as zeros afterwards.
+  // Gives the host memory of a page-aligned range back, but for huge pages; it reads as zeros
+  // afterwards.
   absl::Status Discard(uint64_t address, uint64_t size);
 
  private:
-  GuestMemory(Fd fd, MappedRegion mapping, std::vector<GuestRegion> regions, uint64_t size);
+  GuestMemory(Fd fd, MappedRegion mapping, std::vector<GuestRegion> regions, uint64_t size,
+              MemoryBacking backing);
+  absl::Status PunchHole(uint64_t offset, uint64_t size);
 
   Fd fd_;
   MappedRegion mapping_;
   std::vector<GuestRegion> regions_;
   uint64_t size_;
+  const MemoryBacking backing_;
   std::atomic<bool> tracking_{false};
   // By region; made when tracking is first turned on, and then never changed.
   std::vector<std::unique_ptr<AtomicPageBitmap>> writes_;

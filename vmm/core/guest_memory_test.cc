@@ -143,5 +143,36 @@ TEST(GuestMemory, PagesGivenBackAreWritten) {
   EXPECT_THAT(Writes(*memory, 2), ElementsAre(1));
 }
 
+// Pages that a pool has: made, zeroed, and zeroed again.
+TEST(GuestMemoryHugePages, AreLikeOthers) {
+  constexpr uint64_t kHuge = 2 << 20;
+  auto made = GuestMemory::Create({{0, kHuge}, {4 * kHuge, kHuge}}, MemoryBacking::kHugePages);
+  if (absl::IsResourceExhausted(made.status()))
+    GTEST_SKIP() << "SKIPPED: this host has no two free 2 MiB pages (/proc/sys/vm/nr_hugepages)";
+  ASSERT_OK(made);
+  GuestMemory& memory = **made;
+  EXPECT_EQ(memory.backing(), MemoryBacking::kHugePages);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(memory.regions()[1].host) % kHuge, 0u);
+  const std::vector<uint8_t> ones(8192, 1);
+  std::vector<uint8_t> read(8192);
+  ASSERT_OK(memory.Write(4 * kHuge, ones));
+  ASSERT_OK(memory.Read(4 * kHuge, read));
+  EXPECT_EQ(read, ones);
+  ASSERT_OK(memory.Discard(4 * kHuge, 4096));
+  ASSERT_OK(memory.Read(4 * kHuge, read));
+  EXPECT_EQ(read[0], 0);
+  EXPECT_EQ(read[4096], 1);
+  ASSERT_OK(memory.Clear());
+  ASSERT_OK(memory.Read(4 * kHuge, read));
+  EXPECT_EQ(read, std::vector<uint8_t>(8192));
+}
+
+TEST(GuestMemoryHugePages, MoreThanThereAreIsRefused) {
+  EXPECT_THAT(GuestMemory::Create({{0, uint64_t{1} << 45}}, MemoryBacking::kHugePages),
+              StatusIs(StatusCode::kResourceExhausted));
+  EXPECT_THAT(GuestMemory::Create({{0, 3 << 20}}, MemoryBacking::kHugePages),
+              StatusIs(StatusCode::kInvalidArgument));
+}
+
 }  // namespace
 }  // namespace drover

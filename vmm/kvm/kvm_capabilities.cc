@@ -1,9 +1,9 @@
 #include "vmm/kvm/kvm_capabilities.h"
 
 #include <fcntl.h>
+#include <linux/memfd.h>
 #include <linux/userfaultfd.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -22,6 +22,7 @@ struct Flag {
   bool BackendCapabilities::*field;
 };
 constexpr Flag kFlags[] = {
+    {KVM_CAP_IRQCHIP, &BackendCapabilities::irqchip},
     {KVM_CAP_IMMEDIATE_EXIT, &BackendCapabilities::immediate_exit},
     {KVM_CAP_IRQFD, &BackendCapabilities::irqfd},
     {KVM_CAP_IRQFD_RESAMPLE, &BackendCapabilities::irqfd_resample},
@@ -47,33 +48,35 @@ constexpr Number kNumbers[] = {
     {KVM_CAP_XSAVE2, &BackendCapabilities::xsave_bytes},
 };
 
-// A userfaultfd by whatever way this process has; nothing where it has none.
-Fd OpenUserfaultfd() {
-  if (absl::StatusOr<Fd> device = OpenFile("/dev/userfaultfd", O_RDWR); device.ok())
-    return Fd(ioctl(device->get(), USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
-  return Fd(static_cast<int>(syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
-}
-
-// UFFD_FEATURE_*, 0 without userfaultfd.
-uint64_t UserfaultfdFeatures() {
-  const Fd fd = OpenUserfaultfd();
+// UFFD_FEATURE_*, 0 without userfaultfd. The userfaultfd belongs to the address space of whoever
+// makes it, so each process makes its own; the system call would need a privilege, the device not.
+uint64_t UserfaultfdFeatures(int device) {
+  if (device < 0) return 0;
+  const Fd fd(ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK));
   struct uffdio_api api = {.api = UFFD_API};
   if (!fd.valid() || ioctl(fd.get(), UFFDIO_API, &api) != 0) return 0;
   return api.features;
 }
 
-void ProbeUserfaultfd(BackendCapabilities* out) {
-  const uint64_t features = UserfaultfdFeatures();
+void ProbeUserfaultfd(int device, BackendCapabilities* out) {
+  const uint64_t features = UserfaultfdFeatures(device);
   out->userfaultfd = (features & UFFD_FEATURE_MISSING_SHMEM) != 0;
   out->userfaultfd_wp_shmem = (features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM) != 0;
   out->userfaultfd_minor_shmem = (features & UFFD_FEATURE_MINOR_SHMEM) != 0;
   out->userfaultfd_missing_hugetlb = (features & UFFD_FEATURE_MISSING_HUGETLBFS) != 0;
+  out->userfaultfd_wp_hugetlb = (features & UFFD_FEATURE_WP_HUGETLBFS_SHMEM) != 0;
+  out->userfaultfd_minor_hugetlb = (features & UFFD_FEATURE_MINOR_HUGETLBFS) != 0;
   out->postcopy_restore = out->userfaultfd;
+}
+
+// Whether the kernel knows pages of that size, not whether any is free.
+bool HasHugePages() {
+  return Fd(memfd_create("probe", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB)).valid();
 }
 
 }  // namespace
 
-BackendCapabilities ProbeKvmCapabilities(int kvm_fd) {
+BackendCapabilities ProbeKvmCapabilities(int kvm_fd, int userfaultfd_device) {
   BackendCapabilities out = {.kind = BackendKind::kKvm,
                              .dirty_page_tracking = true,
                              .exposes_vcpu_exits = true,
@@ -87,7 +90,8 @@ BackendCapabilities ProbeKvmCapabilities(int kvm_fd) {
                                   KvmExtension(kvm_fd, KVM_CAP_DIRTY_LOG_RING_ACQ_REL));
   out.guest_physical_bits = HostPhysicalBits();
   out.kvmclock_realtime = (KvmExtension(kvm_fd, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME) != 0;
-  ProbeUserfaultfd(&out);
+  out.hugetlb_2mib = HasHugePages();
+  ProbeUserfaultfd(userfaultfd_device, &out);
   return out;
 }
 

@@ -6,8 +6,9 @@
 namespace drover {
 
 // What the host can do: KVM by KVM_CHECK_EXTENSION on `kvm_fd` (/dev/kvm), userfaultfd by making
-// one.
-BackendCapabilities ProbeKvmCapabilities(int kvm_fd);
+// one with `userfaultfd_device` (/dev/userfaultfd; -1: there is none), huge pages by making a
+// memfd.
+BackendCapabilities ProbeKvmCapabilities(int kvm_fd, int userfaultfd_device);
 
 }  // namespace drover
 

@@ -74,11 +74,12 @@ absl::StatusOr<const std::vector<uint32_t>*> KvmHost::SaveableMsrs(int vcpu_fd) 
   return &saveable_msrs_;
 }
 
-absl::StatusOr<std::unique_ptr<KvmHypervisor>> KvmHypervisor::Create(Fd kvm) {
+absl::StatusOr<std::unique_ptr<KvmHypervisor>> KvmHypervisor::Create(Fd kvm,
+                                                                     int userfaultfd_device) {
   RETURN_IF_ERROR(CheckApi(kvm.get()));
   const int run_bytes = ioctl(kvm.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (run_bytes < 0) return PosixStatus(errno, "KVM_GET_VCPU_MMAP_SIZE", "");
-  const BackendCapabilities capabilities = ProbeKvmCapabilities(kvm.get());
+  const BackendCapabilities capabilities = ProbeKvmCapabilities(kvm.get(), userfaultfd_device);
   if (!capabilities.immediate_exit) return Unsupported("KVM_CAP_IMMEDIATE_EXIT");
   RETURN_IF_ERROR(InstallKickHandler());
   return std::unique_ptr<KvmHypervisor>(new KvmHypervisor(
@@ -90,6 +91,10 @@ KvmHypervisor::KvmHypervisor(std::shared_ptr<KvmHost> host) : host_(std::move(ho
 KvmHypervisor::~KvmHypervisor() = default;
 
 const BackendCapabilities& KvmHypervisor::capabilities() const { return host_->capabilities(); }
+
+absl::Status KvmHypervisor::Withhold(const std::vector<std::string>& names) {
+  return host_->Withhold(names);
+}
 
 absl::StatusOr<SpareVm> KvmHypervisor::MakeVm(bool with_irqchip) {
   SpareVm made;

@@ -2,6 +2,8 @@
 #define DROVER_VMM_KVM_KVM_HYPERVISOR_H_
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,12 +20,14 @@ struct SpareVm;
 // does nothing.
 class KvmHypervisor : public Hypervisor {
  public:
-  // `kvm` is an open /dev/kvm. UNIMPLEMENTED unless its API version is 12 and it has what every
-  // Drover machine needs (immediate exit).
-  static absl::StatusOr<std::unique_ptr<KvmHypervisor>> Create(Fd kvm);
+  // `kvm` is an open /dev/kvm, `userfaultfd_device` an open /dev/userfaultfd, borrowed for the
+  // probe alone, or -1: then there is no userfaultfd. UNIMPLEMENTED unless KVM's API version is 12
+  // and it has what every Drover machine needs (immediate exit).
+  static absl::StatusOr<std::unique_ptr<KvmHypervisor>> Create(Fd kvm, int userfaultfd_device = -1);
   ~KvmHypervisor() override;
 
   const BackendCapabilities& capabilities() const override;
+  absl::Status Withhold(const std::vector<std::string>& names) override;
   absl::StatusOr<std::unique_ptr<Vm>> CreateVm(std::unique_ptr<GuestMemory> memory) override;
 
   // Does now what belongs to no VM yet, so that the next CreateVm and the first vCPU are faster:

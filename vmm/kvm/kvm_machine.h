@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -20,14 +21,19 @@
 
 namespace drover {
 
-// One host's KVM: the open /dev/kvm and what never changes about it. Thread-safe.
+// One host's KVM: the open /dev/kvm and what never changes about it. Thread-safe, but
+// for Withhold.
 class KvmHost {
  public:
   KvmHost(Fd kvm, BackendCapabilities capabilities, size_t run_bytes)
-      : kvm_(std::move(kvm)), capabilities_(capabilities), run_bytes_(run_bytes) {}
+      : kvm_(std::move(kvm)), capabilities_(std::move(capabilities)), run_bytes_(run_bytes) {}
 
   int fd() const { return kvm_.get(); }
   const BackendCapabilities& capabilities() const { return capabilities_; }
+  // As Hypervisor::Withhold: before the first VM.
+  absl::Status Withhold(const std::vector<std::string>& names) {
+    return capabilities_.WithholdAll(names);
+  }
   size_t run_bytes() const { return run_bytes_; }  // of a vCPU's struct kvm_run
   // Asked once: it costs a quarter of a millisecond. Valid as long as the host.
   absl::StatusOr<const CpuidEntries*> SupportedCpuid();
@@ -37,7 +43,7 @@ class KvmHost {
 
  private:
   const Fd kvm_;
-  const BackendCapabilities capabilities_;
+  BackendCapabilities capabilities_;
   const size_t run_bytes_;
   Mutex mutex_;
   CpuidEntries supported_ ABSL_GUARDED_BY(mutex_);

@@ -152,7 +152,8 @@ absl::Status KvmVcpu::ClearExtendedState() {
     xcrs.xcrs[0] = {.xcr = 0, .value = 1};
     RETURN_IF_ERROR(Ioctl(KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS"));
   }
-  std::vector<uint8_t> xsave = InitialXsave(machine_->host->capabilities().xsave_bytes);
+  std::vector<uint8_t> xsave = InitialXsave(std::max<uint32_t>(
+      KvmExtension(machine_->host->fd(), KVM_CAP_XSAVE2), sizeof(struct kvm_xsave)));
   RETURN_IF_ERROR(Ioctl(KVM_SET_XSAVE, xsave.data(), "KVM_SET_XSAVE"));
   struct kvm_debugregs debug = {.dr6 = 0xFFFF0FF0, .dr7 = 0x400};
   return Ioctl(KVM_SET_DEBUGREGS, &debug, "KVM_SET_DEBUGREGS");
@@ -196,6 +197,7 @@ absl::StatusOr<VcpuStateContext> KvmVcpu::StateContext() const {
                           .vcpu_fd = fd,
                           .id = id_,
                           .lapic = machine_->irqchip.exists(),
+                          .tsc_control = machine_->host->capabilities().tsc_control,
                           .nested_state_bytes = machine_->host->capabilities().nested_state_bytes,
                           .msrs = *msrs};
 }

@@ -58,23 +58,24 @@ absl::StatusOr<std::unique_ptr<Vm>> KvmVm::Clone() { return std::make_unique<Kvm
 bool KvmVm::Has(int extension) const { return KvmExtension(fd(), extension) != 0; }
 
 bool KvmVm::CheckCapability(VmCapability capability) const {
+  const BackendCapabilities& host = machine_->host->capabilities();
   switch (capability) {
     case VmCapability::kDirtyLog:
-      return true;
+      return host.dirty_page_tracking;
     case VmCapability::kPvClock:
       return Has(KVM_CAP_ADJUST_CLOCK);
     case VmCapability::kReadOnlyMemory:
-      return Has(KVM_CAP_READONLY_MEM);
+      return host.read_only_memory && Has(KVM_CAP_READONLY_MEM);
     case VmCapability::kNoncoherentDma:
       return false;  // KVM finds out by itself from its VFIO device
     case VmCapability::kBusLockDetect:
       return (KvmExtension(fd(), KVM_CAP_X86_BUS_LOCK_EXIT) & KVM_BUS_LOCK_DETECTION_EXIT) != 0;
     case VmCapability::kIrqfd:
-      return Has(KVM_CAP_IRQFD);
+      return host.irqfd && Has(KVM_CAP_IRQFD);
     case VmCapability::kIoeventfd:
-      return Has(KVM_CAP_IOEVENTFD);
+      return host.ioeventfd && Has(KVM_CAP_IOEVENTFD);
     case VmCapability::kSplitIrqchip:
-      return Has(KVM_CAP_SPLIT_IRQCHIP);
+      return host.split_irqchip && Has(KVM_CAP_SPLIT_IRQCHIP);
   }
   return false;
 }
@@ -89,6 +90,8 @@ absl::StatusOr<MemorySlot> KvmVm::AddMemoryRegion(uint64_t address,
                                                   CacheType cache) {
   if (read_only && !machine_->host->capabilities().read_only_memory)
     return Unsupported("read-only memory");
+  if (log_dirty_pages && !machine_->host->capabilities().dirty_page_tracking)
+    return Unsupported("dirty page tracking");
   return machine_->slots.Add(address, std::move(region), read_only, log_dirty_pages, cache);
 }
 
@@ -118,6 +121,8 @@ absl::StatusOr<Fd> KvmVm::CreateDevice(DeviceKind kind) {
 }
 
 absl::Status KvmVm::SetDirtyLogging(MemorySlot slot, bool enabled) {
+  if (!machine_->host->capabilities().dirty_page_tracking)
+    return Unsupported("dirty page tracking");
   return machine_->slots.SetDirtyLogging(slot, enabled);
 }
 
@@ -137,6 +142,7 @@ absl::StatusOr<std::unique_ptr<DirtySource>> KvmVm::OpenDirtySource(
 absl::Status KvmVm::SetIoevent(const Fd& event, IoAddress address, Datamatch match,
                                uint32_t flags) {
   RETURN_IF_ERROR(CheckIoevent(event, address, match));
+  if (!machine_->host->capabilities().ioeventfd) return Unsupported("ioeventfd");
   if (match.width == 0 && !machine_->host->capabilities().ioeventfd_any_length)
     return Unsupported("ioevents of any length");
   if (address.space == IoAddress::Space::kPort) flags |= KVM_IOEVENTFD_FLAG_PIO;
@@ -164,7 +170,8 @@ absl::StatusOr<PvClock> KvmVm::GetPvClock() {
   struct kvm_clock_data data = {};
   RETURN_IF_ERROR(KvmIoctl(fd(), KVM_GET_CLOCK, &data, "KVM_GET_CLOCK"));
   PvClock clock = {.nanos = data.clock};
-  if (data.flags & KVM_CLOCK_REALTIME) clock.realtime_nanos = data.realtime;
+  const bool realtime = machine_->host->capabilities().kvmclock_realtime;
+  if (realtime && (data.flags & KVM_CLOCK_REALTIME)) clock.realtime_nanos = data.realtime;
   if (data.flags & KVM_CLOCK_HOST_TSC) clock.host_tsc = data.host_tsc;
   return clock;
 }
@@ -211,6 +218,9 @@ absl::StatusOr<bool> KvmVm::EnableCapability(VmCapability capability, uint32_t f
 }
 
 absl::Status KvmVm::CreateIrqchip(const IrqchipOptions& options) {
+  const BackendCapabilities& host = machine_->host->capabilities();
+  if (!host.irqchip) return Unsupported("irqchip");
+  if (options.split && !options.pit && !host.split_irqchip) return Unsupported("split irqchip");
   return machine_->irqchip.Create(options);
 }
 
@@ -232,6 +242,7 @@ absl::Status KvmVm::RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resam
     return Malformed("irqfd without an eventfd");
   RETURN_IF_ERROR(CheckGsi(gsi, kMaxGsi));
   if (!machine_->irqchip.exists()) return NoIrqchip();
+  if (!machine_->host->capabilities().irqfd) return Unsupported("irqfd");
   struct kvm_irqfd request = {.fd = static_cast<uint32_t>(event.get()), .gsi = gsi};
   if (resample != nullptr) {
     if (!machine_->host->capabilities().irqfd_resample) return Unsupported("irqfd with resample");

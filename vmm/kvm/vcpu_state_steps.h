@@ -18,6 +18,7 @@ struct VcpuStateContext {
   int vcpu_fd = -1;
   uint32_t id = 0;
   bool lapic = false;               // in the kernel
+  bool tsc_control = false;         // KVM_CAP_TSC_CONTROL
   uint32_t nested_state_bytes = 0;  // KVM_CAP_NESTED_STATE
   std::span<const uint32_t> msrs;   // ListSaveableMsrs
 };

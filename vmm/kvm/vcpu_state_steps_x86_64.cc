@@ -275,7 +275,7 @@ VcpuStateLimits LimitsOf(const VcpuStateContext& vcpu, std::string vendor) {
   return {.id = vcpu.id,
           .vendor = std::move(vendor),
           .tsc_khz = TscKhz(vcpu),
-          .tsc_control = KvmExtension(vcpu.vm_fd, KVM_CAP_TSC_CONTROL) != 0,
+          .tsc_control = vcpu.tsc_control,
           .tsc_offset = HasTscOffset(vcpu),
           .xsave_bytes = XsaveBytes(vcpu),
           .xcrs = HasXcrs(vcpu),

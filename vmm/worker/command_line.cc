@@ -24,6 +24,7 @@
 #include "vmm/base/version.h"
 #include "vmm/kvm/kvm_hypervisor.h"
 #include "vmm/worker/cold_memory.h"
+#include "vmm/worker/descriptors.h"
 #include "vmm/worker/file_limit.h"
 #include "vmm/worker/launch.h"
 #include "vmm/worker/seccomp_policy.h"
@@ -38,7 +39,8 @@ constexpr char kUsage[] =
     "\n"
     "Runs one virtual machine for drover-agent. It is drover-helper that starts it.\n"
     "\n"
-    "  --worker   wait for a launch message on descriptor 3 (descriptor 4 is /dev/kvm)\n"
+    "  --worker   wait for a launch message on descriptor 3 (descriptor 4 is /dev/kvm, and 5\n"
+    "             /dev/userfaultfd where there is one)\n"
     "  --probe    print what this host's KVM can do, as name=value lines\n"
     "  --version  print the version\n"
     "  --help     print this\n";
@@ -60,9 +62,15 @@ struct Policies {
   }
 };
 
+// Before this process opens anything: what is open then was passed to it.
+Fd PassedUserfaultfdDevice() {
+  return fcntl(kUserfaultfdDeviceFd, F_GETFD) >= 0 ? Fd(kUserfaultfdDeviceFd) : Fd();
+}
+
 // What can be done before anybody knows which VM this will be.
-absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenHypervisor() {
-  ASSIGN_OR_RETURN(std::unique_ptr<KvmHypervisor> hypervisor, KvmHypervisor::Create(Fd(kKvmFd)));
+absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenHypervisor(const Fd& userfaultfd_device) {
+  ASSIGN_OR_RETURN(std::unique_ptr<KvmHypervisor> hypervisor,
+                   KvmHypervisor::Create(Fd(kKvmFd), userfaultfd_device.get()));
   RETURN_IF_ERROR(hypervisor->Prewarm(/*with_irqchip=*/true));
   return hypervisor;
 }
@@ -109,9 +117,10 @@ absl::Status Serve(Launch launch, Hypervisor* hypervisor, absl::Status hyperviso
 }
 
 absl::Status RunWorker() {
+  const Fd userfaultfd_device = PassedUserfaultfdDevice();
   PrepareProcess();
   UnixChannel channel{Fd(kLaunchChannelFd)};
-  absl::StatusOr<std::unique_ptr<KvmHypervisor>> hypervisor = OpenHypervisor();
+  absl::StatusOr<std::unique_ptr<KvmHypervisor>> hypervisor = OpenHypervisor(userfaultfd_device);
   ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
   ASSIGN_OR_RETURN(const Policies policies, Policies::Compile());
   ASSIGN_OR_RETURN(std::unique_ptr<VcpuThread> first_vcpu_thread, StartVcpuThread(policies));
@@ -132,9 +141,12 @@ absl::StatusOr<Fd> KvmForProbe() {
 }
 
 absl::Status Probe() {
+  Fd userfaultfd_device = PassedUserfaultfdDevice();
+  if (!userfaultfd_device.valid())
+    userfaultfd_device = OpenFile("/dev/userfaultfd", O_RDWR).value_or(Fd());
   ASSIGN_OR_RETURN(Fd kvm, KvmForProbe());
   ASSIGN_OR_RETURN(const std::unique_ptr<KvmHypervisor> hypervisor,
-                   KvmHypervisor::Create(std::move(kvm)));
+                   KvmHypervisor::Create(std::move(kvm), userfaultfd_device.get()));
   std::string text;
   for (const auto& [name, value] : hypervisor->capabilities().ToMap())
     absl::StrAppend(&text, name, "=", value, "\n");

@@ -3,19 +3,28 @@
 #include "proto/worker/v1/helper.pb.h"
 #include "proto/worker/v1/worker.pb.h"
 #include "vmm/base/status_proto.h"
+#include "vmm/core/vm_plan_proto.h"
 
 namespace drover {
 namespace {
 
 namespace pb = worker::v1;
 
+ConfigureCall ConfigureOf(const pb::ConfigureRequest& proto) {
+  return {proto.vm_id(),
+          proto.vcpus(),
+          proto.memory_bytes(),
+          proto.command_line(),
+          FeaturesFromProto(proto.features()),
+          {proto.withheld_capabilities().begin(), proto.withheld_capabilities().end()}};
+}
+
 ControlCall CallOf(const pb::WorkerRequest& request) {
   switch (request.call_case()) {
     case pb::WorkerRequest::kHello:
       return HelloCall{request.hello().min_protocol(), request.hello().max_protocol()};
     case pb::WorkerRequest::kConfigure:
-      return ConfigureCall{request.configure().vm_id(), request.configure().vcpus(),
-                           request.configure().memory_bytes(), request.configure().command_line()};
+      return ConfigureOf(request.configure());
     case pb::WorkerRequest::kStart:
       return StartCall{};
     case pb::WorkerRequest::kPause:
@@ -47,6 +56,7 @@ void FillMachine(const MachineStatus& machine, pb::MachineStatus* out) {
   out->set_reason(machine.reason);
   out->set_message(machine.message);
   out->set_boot_count(machine.boot_count);
+  if (machine.plan != VmPlan()) PlanToProto(machine.plan, out->mutable_plan());
 }
 
 struct BodyFiller {

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "vmm/core/vm_plan.h"
 #include "vmm/worker/machine_state.h"
 
 namespace drover {
@@ -23,6 +25,8 @@ struct ConfigureCall {
   uint32_t vcpus = 0;
   uint64_t memory_bytes = 0;
   std::string command_line;
+  VmFeatures features;
+  std::vector<std::string> withheld;  // capabilities
 };
 struct StartCall {};
 struct PauseCall {};

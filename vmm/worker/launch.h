@@ -11,10 +11,6 @@
 
 namespace drover {
 
-// The descriptors that a worker process has from its start on.
-inline constexpr int kLaunchChannelFd = 3;
-inline constexpr int kKvmFd = 4;
-
 // What turns a waiting process into one VM's worker.
 struct Launch {
   std::string instance_id;

@@ -62,6 +62,7 @@ absl::Status Machine::Configure(const MachineSpec& spec) {
                                   .make_thread = options_.make_vcpu_thread,
                                   .on_stop = [this](MachineStop stop) { OnStop(std::move(stop)); }},
                                  std::move(vcpus)));
+  state_.SetPlan(std::move(parts.plan));
   parts_ = std::move(parts);
   return absl::OkStatus();
 }

@@ -1,17 +1,15 @@
 #include "vmm/worker/machine_builder.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "vmm/base/log.h"
 #include "vmm/base/status.h"
-#include "vmm/core/memory_layout.h"
 
 namespace drover {
 namespace {
 
-// One byte of APIC id, without the I/O APIC's and the broadcast.
-constexpr uint32_t kMaxVcpus = 254;
+constexpr char kPagesCapability[] = "hugetlb_2mib";
 
 struct Build {
   const MachineSpec& spec;
@@ -22,40 +20,70 @@ struct Build {
   MachineParts parts;
 };
 
-absl::Status CheckVcpus(Build& build) {
-  const BackendCapabilities& capabilities = build.environment.hypervisor->capabilities();
-  const uint32_t most = std::min(capabilities.max_vcpus, kMaxVcpus);
-  if (build.spec.vcpus >= 1 && build.spec.vcpus <= most) return absl::OkStatus();
-  const std::string limit = capabilities.max_vcpus < kMaxVcpus
-                                ? absl::StrCat("the host's capability max_vcpus is ", most)
-                                : absl::StrCat("a machine has at most ", most);
-  return WithField(
-      WithReason(absl::InvalidArgumentError(absl::StrCat(
-                     build.spec.vcpus, " vCPUs asked for: use 1 to ", most, "; ", limit)),
-                 "VCPUS_UNSUPPORTED"),
-      "vm.spec.vcpus");
+absl::Status WithholdCapabilities(Build& build) {
+  return WithReason(build.environment.hypervisor->Withhold(build.spec.withheld),
+                    "CAPABILITY_UNKNOWN");
 }
 
-absl::Status CheckMemory(Build& build) {
-  const uint32_t bits = build.environment.hypervisor->capabilities().guest_physical_bits;
-  const uint64_t limit = bits == 0 || bits >= 52 ? uint64_t{1} << 52 : uint64_t{1} << bits;
-  absl::StatusOr<std::vector<GuestRange>> ranges =
-      layout::RamRanges(build.spec.memory_bytes, limit);
-  if (!ranges.ok())
-    return WithField(WithReason(Annotate(ranges.status(), absl::StrCat("with the host's capability "
-                                                                       "guest_physical_bits ",
-                                                                       bits)),
-                                "MEMORY_UNSUPPORTED"),
-                     "vm.spec.memory_mib");
-  build.ranges = *std::move(ranges);
+absl::Status Plan(Build& build, const BackendCapabilities& host) {
+  VmResolution resolution = ResolveVm({.vcpus = build.spec.vcpus,
+                                       .memory_bytes = build.spec.memory_bytes,
+                                       .features = build.spec.features,
+                                       .needs = {}},
+                                      host);
+  RETURN_IF_ERROR(RefusalStatus(resolution.refusals));
+  build.parts.plan = std::move(resolution.plan);
+  build.ranges = std::move(resolution.ram);
   return absl::OkStatus();
 }
 
+absl::Status CheckCapabilities(Build& build) {
+  return Plan(build, build.environment.hypervisor->capabilities());
+}
+
+// A host whose huge pages are not free, as `why` says, is one without them.
+absl::Status PlanWithoutHugePages(Build& build, const absl::Status& why) {
+  const std::string reason =
+      absl::StrCat("the host has too few free 2 MiB pages: ", std::string(why.message()));
+  if (build.spec.features.memory_pages.required)
+    return WithCapability(WithReason(absl::ResourceExhaustedError(absl::StrCat(
+                                         NameOf(MemoryPages::k2M), ": required, and ", reason)),
+                                     "HUGE_PAGES_EXHAUSTED"),
+                          kPagesCapability);
+  BackendCapabilities host = build.environment.hypervisor->capabilities();
+  host.hugetlb_2mib = false;
+  RETURN_IF_ERROR(Plan(build, host));
+  for (Fallback& fallback : build.parts.plan.fallbacks)
+    if (fallback.capability == kPagesCapability) fallback.reason = reason;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<GuestMemory>> AllocateMemory(Build& build) {
+  if (build.parts.plan.memory_pages == MemoryPages::k2M) {
+    auto memory = GuestMemory::Create(build.ranges, MemoryBacking::kHugePages);
+    if (memory.ok()) return memory;
+    const absl::Status planned = PlanWithoutHugePages(build, memory.status());
+    if (!planned.ok()) return WithField(planned, "vm.spec.memory_pages.size");
+  }
+  return GuestMemory::Create(build.ranges);
+}
+
 absl::Status MakeMemory(Build& build) {
-  absl::StatusOr<std::unique_ptr<GuestMemory>> memory = GuestMemory::Create(build.ranges);
+  absl::StatusOr<std::unique_ptr<GuestMemory>> memory = AllocateMemory(build);
   if (!memory.ok()) return WithField(memory.status(), "vm.spec.memory_mib");
   build.parts.memory = *std::move(memory);
   return build.environment.on_memory ? build.environment.on_memory() : absl::OkStatus();
+}
+
+absl::Status LogFallbacks(Build& build) {
+  for (const Fallback& fallback : build.parts.plan.fallbacks)
+    Log(LogLevel::kWarning, "the host cannot serve a preference",
+        {{"field", fallback.field},
+         {"wanted", fallback.wanted},
+         {"taken", fallback.taken},
+         {"capability", fallback.capability},
+         {"reason", fallback.reason}});
+  return absl::OkStatus();
 }
 
 // Before the VM, so that a bad image costs no VM.
@@ -107,9 +135,16 @@ struct Step {
   absl::Status (*run)(Build& build);
 };
 constexpr Step kSteps[] = {
-    {"vcpus", CheckVcpus},     {"memory", CheckMemory}, {"guest memory", MakeMemory},
-    {"boot image", LoadImage}, {"VM", MakeVm},          {"interrupt controller", MakeIrqchip},
-    {"devices", MakeDevices},  {"vCPUs", MakeVcpus},    {"vCPU state", SetUpVcpus},
+    {"profile", WithholdCapabilities},
+    {"capabilities", CheckCapabilities},
+    {"guest memory", MakeMemory},
+    {"fallbacks", LogFallbacks},
+    {"boot image", LoadImage},
+    {"VM", MakeVm},
+    {"interrupt controller", MakeIrqchip},
+    {"devices", MakeDevices},
+    {"vCPUs", MakeVcpus},
+    {"vCPU state", SetUpVcpus},
 };
 
 }  // namespace

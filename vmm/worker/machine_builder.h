@@ -13,6 +13,7 @@
 #include "vmm/base/event_loop.h"
 #include "vmm/boot/boot.h"
 #include "vmm/core/hypervisor.h"
+#include "vmm/core/vm_plan.h"
 #include "vmm/worker/console.h"
 #include "vmm/worker/machine_devices.h"
 
@@ -23,6 +24,8 @@ struct MachineSpec {
   uint32_t vcpus = 0;
   uint64_t memory_bytes = 0;
   std::string command_line;
+  VmFeatures features;
+  std::vector<std::string> withheld;  // capabilities that it does without
 };
 
 // What it is made with; everything is borrowed and outlives the machine.
@@ -40,6 +43,7 @@ struct MachineEnvironment {
 // A machine that could run: its members go in the reverse order.
 struct MachineParts {
   BootImageOptions image;
+  VmPlan plan;
   std::unique_ptr<GuestMemory> memory;  // until the VM has it
   std::unique_ptr<Vm> vm;
   std::unique_ptr<MachineDevices> devices;
@@ -47,8 +51,10 @@ struct MachineParts {
 };
 
 // Builds it by a table of steps. A spec that the backend cannot serve is refused before anything is
-// made: INVALID_ARGUMENT with the field (vm.spec.vcpus, vm.spec.memory_mib) and the capability that
-// is missing; a bad image likewise (vmm/boot/boot.h). On failure all that was made is released.
+// made (ResolveVm, RefusalStatus): INVALID_ARGUMENT with the field and the capability that is
+// missing; a bad image likewise (vmm/boot/boot.h). Too few free 2 MiB pages are a missing
+// hugetlb_2mib: 4 KiB pages instead, or RESOURCE_EXHAUSTED (HUGE_PAGES_EXHAUSTED) where they are
+// required. Fallbacks are logged. On failure all that was made is released.
 // `on_stop` as in MachineDevices.
 absl::StatusOr<MachineParts> BuildMachine(const MachineSpec& spec,
                                           const MachineEnvironment& environment,

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "vmm/core/vm_plan.h"
 
 namespace drover {
 
@@ -24,6 +26,7 @@ struct MachineStatus {
   std::string reason;       // UPPER_SNAKE_CASE: why the state is what it is; may be empty
   std::string message;      // for a person
   uint32_t boot_count = 0;  // 1 after the first start
+  VmPlan plan;              // once it is built
   bool operator==(const MachineStatus&) const = default;
 };
 
@@ -33,6 +36,7 @@ class MachineStateCell {
  public:
   const MachineStatus& status() const { return status_; }
   MachineState state() const { return status_.state; }
+  void SetPlan(VmPlan plan) { status_.plan = std::move(plan); }
 
   // FAILED_PRECONDITION, naming both states, for a pair that is not in the table; nothing changes
   // then. Each change to running from starting, or from running, or with `boots`, counts a boot.

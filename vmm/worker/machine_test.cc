@@ -175,6 +175,96 @@ TEST_F(MachineTest, RefusesWhatTheBackendCannotDo) {
   EXPECT_THAT(Configure(4), IsOk());
 }
 
+MachineSpec Greedy(bool required) {
+  return {.vcpus = 1,
+          .memory_bytes = kMemory,
+          .command_line = "",
+          .features = {.memory_pages = {MemoryPages::k4K, required},
+                       .dirty_log = {DirtyLogMode::kRing, required},
+                       .snapshots = {SnapshotMode::kLive, required},
+                       .migration = {MigrationMode::kPostCopy, required}},
+          .withheld = {}};
+}
+
+// The table of CapabilityUsages through the builder: refused before anything is made, or built with
+// the fallback in the machine's plan.
+TEST_F(MachineTest, EachCapabilityThatIsWithheld) {
+  const size_t before = OpenDescriptors();
+  for (const CapabilityUsage& usage : CapabilityUsages()) {
+    for (const bool required : {false, true}) {
+      Make(FakeHypervisor::DefaultCapabilities());
+      hypervisor_->host().Fail("CreateVm", absl::InternalError("was called"));
+      MachineSpec spec = Greedy(required);
+      spec.withheld = {usage.name};
+      const absl::Status status = machine_->Configure(spec);
+      if (ReasonOf(status) != "") {
+        EXPECT_EQ(CapabilityOf(status), usage.name) << status;
+        EXPECT_NE(FieldOf(status), "") << status;
+        EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("withheld"));
+        EXPECT_EQ(machine_->status(), MachineStatus());
+        EXPECT_TRUE(required || usage.use == CapabilityUse::kRequired ||
+                    usage.use == CapabilityUse::kLimit ||
+                    std::string(usage.name) == "dirty_page_tracking")
+            << status;
+        continue;
+      }
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal, ::testing::HasSubstr("was called")))
+          << usage.name;
+      hypervisor_->host().Fail("CreateVm", absl::OkStatus());
+      ASSERT_THAT(machine_->Configure(spec), IsOk()) << usage.name;
+      const VmPlan& plan = machine_->status().plan;
+      for (const Fallback& fallback : plan.fallbacks) EXPECT_EQ(fallback.capability, usage.name);
+      EXPECT_TRUE(plan.fallbacks.empty() || usage.use == CapabilityUse::kFallback) << usage.name;
+      EXPECT_TRUE(plan.fallbacks.empty() || !required) << usage.name;
+    }
+  }
+  machine_.reset();
+  console_.reset();
+  loop_.reset();
+  kernel_ = Fd();
+  EXPECT_LE(OpenDescriptors(), before);
+}
+
+TEST_F(MachineTest, ThePlanTellsOfFallbacks) {
+  MachineSpec spec = Greedy(/*required=*/false);
+  spec.withheld = {"dirty_ring_bytes", "postcopy_restore"};
+  ASSERT_THAT(machine_->Configure(spec), IsOk());
+  const VmPlan& plan = machine_->status().plan;
+  EXPECT_EQ(plan.dirty_log, DirtyLogMode::kBitmap);
+  EXPECT_EQ(plan.snapshots, SnapshotMode::kLive);
+  EXPECT_EQ(plan.migration, MigrationMode::kPreCopy);
+  ASSERT_EQ(plan.fallbacks.size(), 2u);
+  EXPECT_EQ(plan.fallbacks[0].taken, "dirty bitmap");
+  EXPECT_EQ(plan.fallbacks[1].taken, "pre-copy");
+}
+
+TEST_F(MachineTest, AnUnknownCapabilityCannotBeWithheld) {
+  MachineSpec spec = Greedy(/*required=*/false);
+  spec.withheld = {"flux_capacitor"};
+  EXPECT_EQ(ReasonOf(machine_->Configure(spec)), "CAPABILITY_UNKNOWN");
+}
+
+// As many 2 MiB pages as no host has.
+TEST_F(MachineTest, TooFewHugePagesAreRefusedOrSmallOnesTaken) {
+  MachineSpec spec = {.vcpus = 1,
+                      .memory_bytes = uint64_t{1} << 45,
+                      .command_line = "",
+                      .features = {.memory_pages = {MemoryPages::k2M, true}},
+                      .withheld = {}};
+  const absl::Status status = machine_->Configure(spec);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               ::testing::HasSubstr("free 2 MiB pages")));
+  EXPECT_EQ(FieldOf(status), "vm.spec.memory_pages.size");
+  EXPECT_EQ(CapabilityOf(status), "hugetlb_2mib");
+  EXPECT_EQ(ReasonOf(status), "HUGE_PAGES_EXHAUSTED");
+  spec.features.memory_pages.required = false;
+  ASSERT_THAT(machine_->Configure(spec), IsOk());
+  const VmPlan& plan = machine_->status().plan;
+  EXPECT_EQ(plan.memory_pages, MemoryPages::k4K);
+  ASSERT_EQ(plan.fallbacks.size(), 1u);
+  EXPECT_THAT(plan.fallbacks[0].reason, ::testing::HasSubstr("free 2 MiB pages"));
+}
+
 TEST_F(MachineTest, RefusesABadImage) {
   ASSERT_THAT(WriteAll(kernel_.get(), ""), IsOk());
   ASSERT_EQ(pwrite(kernel_.get(), "????", 4, 0), 4);

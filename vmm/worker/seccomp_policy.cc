@@ -2,8 +2,11 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -17,6 +20,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/status.h"
 #include "vmm/kvm/kvm_ioctls.h"
+#include "vmm/worker/descriptors.h"
 
 namespace drover {
 namespace {
@@ -99,6 +103,7 @@ Rules MainRules() {
       {SYS_newfstatat, {With(3, AT_EMPTY_PATH)}},
       {SYS_fallocate, {OneOf(1, {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE})}},
       KvmIoctls(KvmMainIoctls()),
+      {SYS_ioctl, {OneOf(0, {kUserfaultfdDeviceFd}), OneOf(1, {USERFAULTFD_IOC_NEW})}},
   };
 }
 
@@ -109,6 +114,8 @@ constexpr uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGH
                                   CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID |
                                   CLONE_CHILD_CLEARTID;
 
+constexpr uint64_t kMemFdFlags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+
 // What building takes. clone3's flags are out of a filter's sight: without it libc uses clone.
 Rules SetupRules() {
   return {
@@ -117,7 +124,7 @@ Rules SetupRules() {
       {SYS_set_robust_list},
       {SYS_rseq},
       {SYS_rt_sigaction},
-      {SYS_memfd_create, {OneOf(1, {MFD_CLOEXEC | MFD_ALLOW_SEALING})}},
+      {SYS_memfd_create, {OneOf(1, {kMemFdFlags, kMemFdFlags | MFD_HUGETLB | MFD_HUGE_2MB})}},
       {SYS_ftruncate},
       {SYS_fcntl, {OneOf(1, {F_ADD_SEALS, F_DUPFD_CLOEXEC})}},
       {SYS_dup2, {OneOf(1, {STDERR_FILENO})}},

@@ -3,9 +3,12 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/falloc.h>
+#include <linux/memfd.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -17,6 +20,7 @@
 #include <vector>
 
 #include "vmm/base/status_matchers.h"
+#include "vmm/worker/descriptors.h"
 #include "vmm/worker/seccomp_child.h"
 
 namespace drover {
@@ -74,6 +78,20 @@ std::vector<Case> Cases() {
       {"KVM_CREATE_VM", SYS_ioctl, {-1, kKvmCreateVm}, true, false, false},
       {"KVM_CREATE_VCPU", SYS_ioctl, {-1, kKvmCreateVcpu}, true, false, false},
       {"KVM_SET_USER_MEMORY_REGION", SYS_ioctl, {-1, kKvmSetUserMemoryRegion}, true, false, false},
+      {"a userfaultfd from its device",
+       SYS_ioctl,
+       {kUserfaultfdDeviceFd, USERFAULTFD_IOC_NEW},
+       true,
+       true,
+       false},
+      {"the same of another descriptor", SYS_ioctl, {-1, USERFAULTFD_IOC_NEW}, false, false, false},
+      {"another ioctl of that device",
+       SYS_ioctl,
+       {kUserfaultfdDeviceFd, static_cast<long>(UFFDIO_UNREGISTER)},
+       false,
+       false,
+       false},
+      {"userfaultfd", SYS_userfaultfd, {O_CLOEXEC}, false, false, false},
       {"TIOCSTI", SYS_ioctl, {-1, 0x5412}, false, false, false},
       {"epoll_ctl", SYS_epoll_ctl, {-1, 0, 0, 0}, true, true, false},
       {"recvmsg", SYS_recvmsg, {-1, 0, 0}, true, true, false},
@@ -95,6 +113,12 @@ std::vector<Case> Cases() {
       {"fallocate more", SYS_fallocate, {-1, 0, 0, 1}, false, false, false},
       {"pwrite", SYS_pwrite64, {-1, 0, 0, 0}, true, true, false},
       {"memfd_create", SYS_memfd_create, {0, MFD_CLOEXEC | MFD_ALLOW_SEALING}, true, false, false},
+      {"memfd_create of 2 MiB pages",
+       SYS_memfd_create,
+       {0, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_HUGE_2MB},
+       true,
+       false,
+       false},
       {"memfd_create huge", SYS_memfd_create, {0, MFD_CLOEXEC | MFD_HUGETLB}, false, false, false},
       {"prlimit64 file size", SYS_prlimit64, {0, RLIMIT_FSIZE, 0, 0}, true, false, false},
       {"prlimit64 descriptors", SYS_prlimit64, {0, RLIMIT_NOFILE, 0, 0}, false, false, false},

@@ -89,10 +89,10 @@ void Worker::Hello(const HelloCall& call, const Responder& respond) {
 }
 
 void Worker::Configure(const ConfigureCall& call, const Responder& respond) {
-  absl::Status status =
-      options_.hypervisor == nullptr
-          ? options_.hypervisor_status
-          : machine_.Configure({call.vcpus, call.memory_bytes, call.command_line});
+  absl::Status status = options_.hypervisor == nullptr
+                            ? options_.hypervisor_status
+                            : machine_.Configure({call.vcpus, call.memory_bytes, call.command_line,
+                                                  call.features, call.withheld});
   if (!status.ok()) return Answer(respond, std::move(status));
   // The agent needs not wait for this; no vCPU runs before it is done.
   Answer(respond, absl::OkStatus());

@@ -116,7 +116,8 @@ void FakeHost::NoteIrqchipReset() {
   ++resets_;
 }
 
-FakeHypervisor::FakeHypervisor(BackendCapabilities capabilities) : capabilities_(capabilities) {}
+FakeHypervisor::FakeHypervisor(BackendCapabilities capabilities)
+    : capabilities_(std::move(capabilities)) {}
 
 BackendCapabilities FakeHypervisor::DefaultCapabilities() {
   return {.kind = BackendKind::kFake,
@@ -132,6 +133,7 @@ BackendCapabilities FakeHypervisor::DefaultCapabilities() {
           .manual_dirty_log_protect = 3,
           .nested_state_bytes = 4224,
           .xsave_bytes = 4096,
+          .irqchip = true,
           .immediate_exit = true,
           .irqfd = true,
           .irqfd_resample = true,
@@ -146,6 +148,9 @@ BackendCapabilities FakeHypervisor::DefaultCapabilities() {
           .userfaultfd_wp_shmem = true,
           .userfaultfd_minor_shmem = true,
           .userfaultfd_missing_hugetlb = true,
+          .userfaultfd_wp_hugetlb = true,
+          .userfaultfd_minor_hugetlb = true,
+          .hugetlb_2mib = true,
           .kvmclock_realtime = true};
 }
 
@@ -242,6 +247,8 @@ absl::StatusOr<MemorySlot> FakeVm::AddMemoryRegion(uint64_t address,
                                                    bool read_only, bool log_dirty_pages,
                                                    CacheType cache) {
   if (read_only && !machine_->capabilities.read_only_memory) return Unsupported("read-only memory");
+  if (log_dirty_pages && !machine_->capabilities.dirty_page_tracking)
+    return Unsupported("dirty page tracking");
   RETURN_IF_ERROR(machine_->host->FailureOf("AddMemoryRegion"));
   return machine_->slots.Add(address, std::move(region), read_only, log_dirty_pages, cache);
 }
@@ -265,6 +272,7 @@ absl::Status FakeVm::MadviseRemoveMemoryRegion(MemorySlot slot, uint64_t offset,
 absl::StatusOr<Fd> FakeVm::CreateDevice(DeviceKind) { return Unsupported("an in-kernel device"); }
 
 absl::Status FakeVm::SetDirtyLogging(MemorySlot slot, bool enabled) {
+  if (!machine_->capabilities.dirty_page_tracking) return Unsupported("dirty page tracking");
   return machine_->slots.SetDirtyLogging(slot, enabled);
 }
 
@@ -288,6 +296,7 @@ absl::Status FakeVm::RegisterIoevent(const Fd& event, IoAddress address, Datamat
   RETURN_IF_ERROR(CheckIoevent(event, address, match));
   RETURN_IF_ERROR(CheckEventFd(event));
   RETURN_IF_ERROR(machine_->host->FailureOf("RegisterIoevent"));
+  if (!machine_->capabilities.ioeventfd) return Unsupported("ioeventfd");
   if (match.width == 0 && !machine_->capabilities.ioeventfd_any_length)
     return Unsupported("ioevents of any length");
   MutexLock lock(&machine_->mutex);
@@ -356,6 +365,7 @@ absl::StatusOr<bool> FakeVm::EnableCapability(VmCapability capability, uint32_t 
 }
 
 absl::Status FakeVm::CreateIrqchip(const IrqchipOptions& options) {
+  if (!machine_->capabilities.irqchip) return Unsupported("irqchip");
   if (options.split && options.pit)
     return Malformed("a PIT needs the PIC in the kernel: not split");
   MutexLock lock(&machine_->mutex);
@@ -397,6 +407,7 @@ absl::Status FakeVm::RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resa
   RETURN_IF_ERROR(machine_->host->FailureOf("RegisterIrqfd"));
   MutexLock lock(&machine_->mutex);
   if (!machine_->irqchip) return NoIrqchip();
+  if (!machine_->capabilities.irqfd) return Unsupported("irqfd");
   if (resample != nullptr && !machine_->capabilities.irqfd_resample)
     return Unsupported("irqfd with resample");
   RETURN_IF_ERROR(CheckEventFd(event));

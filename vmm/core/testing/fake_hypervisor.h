@@ -55,13 +55,16 @@ class FakeHypervisor : public Hypervisor {
   static BackendCapabilities DefaultCapabilities();
 
   const BackendCapabilities& capabilities() const override { return capabilities_; }
+  absl::Status Withhold(const std::vector<std::string>& names) override {
+    return capabilities_.WithholdAll(names);
+  }
   absl::StatusOr<std::unique_ptr<Vm>> CreateVm(std::unique_ptr<GuestMemory> memory) override;
 
   FakeHost& host() { return *host_; }
   FakeVcpuScript& script(uint32_t id) { return *host_->script(id); }
 
  private:
-  const BackendCapabilities capabilities_;
+  BackendCapabilities capabilities_;
   const std::shared_ptr<FakeHost> host_ = std::make_shared<FakeHost>();
 };
 

@@ -188,13 +188,18 @@ absl::Status DoesNotTake(uint32_t index, uint64_t value) {
   return Malformed(absl::StrFormat("MSR %#x does not take the value %#x", index, value));
 }
 
+// Less than struct kvm_xsave there is never.
+uint32_t XsaveBytes(const BackendCapabilities& capabilities) {
+  return std::max<uint32_t>(capabilities.xsave_bytes, 4096);
+}
+
 VcpuState StateAtBoot(uint32_t id, const BackendCapabilities& capabilities, bool lapic) {
   VcpuState state;
   state.id = id;
   state.cpuid = {kVendorLeaf, {.leaf = 1, .ebx = id << 24}};
   state.tsc = {.khz = kTscKhz, .offset = 0, .value = 0};
   state.xcrs = {{0, 1}};
-  state.xsave.resize(capabilities.xsave_bytes);
+  state.xsave.resize(XsaveBytes(capabilities));
   if (lapic) state.lapic.emplace();
   state.msrs = {{0x174, 0}, {0x175, 0}, {kPat, 0x0007040600070406}, {kTscAux, 0}};
   if (capabilities.nested_state_bytes != 0)
@@ -235,7 +240,7 @@ absl::Status FakeVcpu::RestoreState(const VcpuState& state) {
                             .tsc_khz = kTscKhz,
                             .tsc_control = capabilities_.tsc_control,
                             .tsc_offset = true,
-                            .xsave_bytes = capabilities_.xsave_bytes,
+                            .xsave_bytes = XsaveBytes(capabilities_),
                             .xcrs = true,
                             .lapic = lapic_,
                             .nested_state_bytes = capabilities_.nested_state_bytes,

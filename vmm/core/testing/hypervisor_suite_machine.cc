@@ -54,6 +54,47 @@ TEST_P(HypervisorSuite, EnableCapability) {
               IsOkAndHolds(vm().CheckCapability(VmCapability::kBusLockDetect)));
 }
 
+TEST_P(HypervisorSuite, WhatIsWithheldIsUnsupported) {
+  ASSERT_OK(hypervisor().Withhold({"read_only_memory", "dirty_page_tracking", "irqfd", "ioeventfd",
+                                   "irqfd_resample", "kvmclock_realtime", "split_irqchip",
+                                   "dirty_ring_bytes"}));
+  for (const VmCapability capability :
+       {VmCapability::kDirtyLog, VmCapability::kReadOnlyMemory, VmCapability::kIrqfd,
+        VmCapability::kIoeventfd, VmCapability::kSplitIrqchip}) {
+    EXPECT_FALSE(vm().CheckCapability(capability));
+    EXPECT_THAT(vm().EnableCapability(capability, 0), IsOkAndHolds(false));
+  }
+  EXPECT_THAT(vm().AddMemoryRegion(2 * kRam, Region(kPage), true, false, CacheType::kCoherent),
+              UnsupportedError());
+  EXPECT_THAT(vm().AddMemoryRegion(2 * kRam, Region(kPage), false, true, CacheType::kCoherent),
+              UnsupportedError());
+  EXPECT_THAT(vm().SetDirtyLogging(0, true), UnsupportedError());
+  EXPECT_THAT(vm().OpenDirtySource({}), UnsupportedError());
+  EXPECT_THAT(vm().RegisterIoevent(Event(), Port(0xf4), {}), UnsupportedError());
+  EXPECT_THAT(vm().CreateIrqchip({.pit = false, .split = true}), UnsupportedError());
+  GiveIrqchip();
+  EXPECT_THAT(vm().RegisterIrqfd(Event(), 5, nullptr), UnsupportedError());
+  ASSERT_OK_AND_ASSIGN(PvClock clock, vm().GetPvClock());
+  EXPECT_EQ(clock.realtime_nanos, std::nullopt);
+  clock.realtime_nanos = 1;
+  EXPECT_THAT(vm().SetPvClock(clock), UnsupportedError());
+}
+
+TEST_P(HypervisorSuite, AMachineWithoutAWithheldLimit) {
+  ASSERT_OK(hypervisor().Withhold({"max_vcpus", "irqchip", "guest_physical_bits"}));
+  EXPECT_FALSE(hypervisor().capabilities().irqchip);
+  EXPECT_EQ(vm().GuestPhysicalBits(), 0u);
+  EXPECT_THAT(vm().CreateIrqchip({}), UnsupportedError());
+  EXPECT_THAT(vm().CreateVcpu(0, 1), MalformedError());
+}
+
+TEST_P(HypervisorSuite, AnUnknownCapabilityIsNotWithheld) {
+  const BackendCapabilities before = hypervisor().capabilities();
+  EXPECT_THAT(hypervisor().Withhold({"irqfd", "flux_capacitor"}),
+              StatusIs(StatusCode::kInvalidArgument, HasSubstr("irqfd_resample")));
+  EXPECT_EQ(hypervisor().capabilities(), before);
+}
+
 TEST_P(HypervisorSuite, GuestPhysicalBitsAgree) {
   EXPECT_EQ(vm().GuestPhysicalBits(), hypervisor().capabilities().guest_physical_bits);
 }
