@@ -227,8 +227,8 @@ void Rtc::TakeTime() {
 bool Rtc::AlarmMatches(int64_t clock_second) const {
   const int of_day =
       static_cast<int>(FloorMod(clock_second + state_.offset_seconds, kSecondsPerDay));
-  const auto matches = [this](uint8_t alarm_register, uint8_t now) {
-    const uint8_t alarm = state_.cmos[alarm_register];
+  const auto matches = [&cmos = state_.cmos](uint8_t alarm_register, uint8_t now) {
+    const uint8_t alarm = cmos[alarm_register];
     return (alarm & kAnyAlarm) == kAnyAlarm || alarm == now;
   };
   return matches(kSecondsAlarm, Encode(of_day % 60)) &&

@@ -16,7 +16,6 @@ namespace {
 constexpr size_t kMostCpuidEntries = 256;   // KVM_MAX_CPUID_ENTRIES
 constexpr size_t kMostXcrs = 16;            // KVM_MAX_XCRS
 constexpr size_t kLeastXsaveBytes = 4096;   // struct kvm_xsave
-constexpr size_t kXstateBvOffset = 512;     // SDM vol. 1 §13.4.2
 constexpr uint64_t kTscTolerancePpm = 250;  // what KVM, NTP and the guest put up with
 constexpr uint64_t kCr0Pe = 1, kCr0Pg = 1u << 31, kCr4Pae = 1 << 5;
 constexpr uint64_t kEferLme = 1 << 8, kEferLma = 1 << 10;

@@ -446,7 +446,7 @@ absl::StatusOr<IrqchipState> FakeVm::SaveIrqchip() {
 absl::Status FakeVm::RestoreIrqchip(const IrqchipState& state) {
   MutexLock lock(&machine_->mutex);
   if (!machine_->irqchip) return NoIrqchip();
-  const IrqchipOptions& options = machine_->irqchip_options;
+  const IrqchipOptions options = machine_->irqchip_options;
   RETURN_IF_ERROR(CheckIrqchipState(state, options.split, options.pit));
   RETURN_IF_ERROR(machine_->host->FailureOf("RestoreIrqchip"));
   machine_->irqchip_state = state;
