@@ -25,6 +25,9 @@ constexpr int kMaxReflectionStreams = 64;      // of those threads
 constexpr int kStreamWindowBytes = 256 << 10;  // more than the largest console input
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kKeepaliveMs = 120'000;
+constexpr int kMaxIdleMs = 1'800'000;  // a connection without calls; clients connect again
+constexpr int kHandshakeMs = 20'000;   // from connect(2) to the client's SETTINGS
+constexpr std::chrono::milliseconds kLastBytes{200};  // of answers, at the end
 
 // Links the descriptors that reflection hands to clients: the health service, whose C++ server has
 // none, and the error details.
@@ -50,8 +53,6 @@ void SetLimits(grpc::ServerBuilder* builder) {
       grpc::ResourceQuota("drover").Resize(kMaxMemoryBytes).SetMaxThreads(kMaxThreads));
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams);
-  // Otherwise two agents would share one port without noticing.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // gRPC 1.51's bandwidth probe can stall a stream that is busy both ways for 10 s, on either side
   // that has it; without it the window must hold a whole console input.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
@@ -61,11 +62,15 @@ void SetLimits(grpc::ServerBuilder* builder) {
                               kMinPingIntervalMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kMaxIdleMs);
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
 }
 
-void SetInterceptors(RpcObserver* observer, grpc::ServerBuilder* builder) {
+void SetInterceptors(RpcObserver* observer, std::shared_ptr<ActiveCalls> calls,
+                     grpc::ServerBuilder* builder) {
   std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> factories;
   factories.push_back(LimitReflection(kMaxReflectionStreams));
+  factories.push_back(CountCalls(std::move(calls)));
   if (observer != nullptr) factories.push_back(ObserveRpcs(observer));
   builder->experimental().SetInterceptorCreators(std::move(factories));
 }
@@ -83,13 +88,23 @@ absl::Status CannotListen(const std::string& address, absl::string_view why) {
       ": check that the agent's user may write to the directory and that the port is free"));
 }
 
-// Null without a path.
-absl::StatusOr<std::unique_ptr<UnixAcceptor>> ListenUnixSocket(const std::string& path) {
-  if (path.empty()) return std::unique_ptr<UnixAcceptor>();
-  RETURN_IF_ERROR(ClaimUnixSocketPath(path));
-  auto acceptor = UnixAcceptor::Listen(path);
-  if (acceptor.ok()) return acceptor;
-  return CannotListen(path, absl::StrCat(" (", acceptor.status().message(), ")"));
+absl::StatusOr<std::vector<std::unique_ptr<Acceptor>>> Listen(const GrpcServerOptions& options) {
+  std::vector<std::unique_ptr<Acceptor>> acceptors;
+  const auto add = [&](const std::string& address,
+                       absl::StatusOr<std::unique_ptr<Acceptor>> acceptor) {
+    if (!acceptor.ok())
+      return CannotListen(address, absl::StrCat(" (", acceptor.status().message(), ")"));
+    acceptors.push_back(*std::move(acceptor));
+    return absl::OkStatus();
+  };
+  if (!options.unix_path.empty()) {
+    RETURN_IF_ERROR(ClaimUnixSocketPath(options.unix_path));
+    RETURN_IF_ERROR(add(options.unix_path, Acceptor::ListenUnix(options.unix_path)));
+  }
+  if (!options.insecure_tcp_address.empty())
+    RETURN_IF_ERROR(
+        add(options.insecure_tcp_address, Acceptor::ListenTcp(options.insecure_tcp_address)));
+  return acceptors;
 }
 
 using Connections = grpc::experimental::ExternalConnectionAcceptor;
@@ -102,35 +117,40 @@ void HandOn(Connections* connections, Fd connection) {
 
 }  // namespace
 
+// gRPC's health begins as SERVING: nobody is accepted before it has been set.
 absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
     const GrpcServerOptions& options, const std::vector<grpc::Service*>& services,
     RpcObserver* observer) {
   RETURN_IF_ERROR(CheckAddresses(options));
   InitializeGrpc();
-  ASSIGN_OR_RETURN(std::unique_ptr<UnixAcceptor> acceptor, ListenUnixSocket(options.unix_path));
+  auto result = std::unique_ptr<GrpcServer>(new GrpcServer());
+  ASSIGN_OR_RETURN(result->acceptors_, Listen(options));
   grpc::ServerBuilder builder;
-  auto tcp_port = std::make_unique<int>(0);
   std::shared_ptr<Connections> connections = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
-  if (!options.insecure_tcp_address.empty())
-    builder.AddListeningPort(options.insecure_tcp_address, grpc::InsecureServerCredentials(),
-                             tcp_port.get());
   for (grpc::Service* service : services) builder.RegisterService(service);
   SetLimits(&builder);
-  SetInterceptors(observer, &builder);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr) return CannotListen(options.insecure_tcp_address, "");
-  auto result = std::unique_ptr<GrpcServer>(
-      new GrpcServer(std::move(server), std::move(tcp_port), std::move(acceptor)));
+  SetInterceptors(observer, result->calls_, &builder);
+  result->server_ = builder.BuildAndStart();
+  if (result->server_ == nullptr) return absl::InternalError("gRPC cannot start a server");
   result->SetServing(false);
-  if (result->acceptor_ != nullptr)
-    result->acceptor_->Start(
-        [connections](Fd connection) { HandOn(connections.get(), std::move(connection)); });
+  const auto limit = std::make_shared<ConnectionLimit>(options.max_connections);
+  for (const auto& acceptor : result->acceptors_)
+    acceptor->Start(
+        limit, [connections](Fd connection) { HandOn(connections.get(), std::move(connection)); });
   return result;
 }
 
-GrpcServer::~GrpcServer() { Shutdown(std::chrono::milliseconds(0)); }
+GrpcServer::~GrpcServer() {
+  if (server_ != nullptr) Shutdown(std::chrono::milliseconds(0));
+}
+
+int GrpcServer::tcp_port() const {
+  for (const auto& acceptor : acceptors_)
+    if (acceptor->port() != 0) return acceptor->port();
+  return 0;
+}
 
 void GrpcServer::SetServing(bool serving) {
   grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
@@ -140,8 +160,10 @@ void GrpcServer::SetServing(bool serving) {
 
 void GrpcServer::Shutdown(std::chrono::milliseconds bound) {
   SetServing(false);
-  if (acceptor_ != nullptr) acceptor_->Stop();
-  server_->Shutdown(std::chrono::system_clock::now() + bound);
+  for (const auto& acceptor : acceptors_) acceptor->Stop();
+  (void)calls_->AwaitNone(bound);
+  // gRPC's own graceful end waits for every client, also for those that do not read just now.
+  server_->Shutdown(std::chrono::system_clock::now() + kLastBytes);
   server_->Wait();
 }
 

@@ -234,6 +234,44 @@ TEST(GrpcServerTest, TellsTheObserverOfEachCall) {
               Contains(Witness::Seen("drover.v1.VmService", "StreamConsole", 3, "INVALID_FIELDS")));
 }
 
+std::shared_ptr<grpc::Channel> OwnConnection(const std::string& address) {
+  grpc::ChannelArguments alone;
+  alone.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), alone);
+}
+
+TEST(GrpcServerTest, RefusesConnectionsBeyondItsLimitAndServesTheOthers) {
+  ASSERT_OK_AND_ASSIGN(const auto server, GrpcServer::Start({.insecure_tcp_address = "127.0.0.1:0",
+                                                             .max_connections = 3},
+                                                            {}, nullptr));
+  server->SetServing(true);
+  const std::string address = "127.0.0.1:" + std::to_string(server->tcp_port());
+  std::vector<std::shared_ptr<grpc::Channel>> served;
+  for (int i = 0; i < 3; ++i) {
+    served.push_back(OwnConnection(address));
+    EXPECT_THAT(Health(served.back(), ""), IsOkAndHolds(HealthCheckResponse::SERVING));
+  }
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+  HealthCheckResponse response;
+  const grpc::Status refused =
+      grpc::health::v1::Health::NewStub(OwnConnection(address))->Check(&context, {}, &response);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE) << refused.error_message();
+  for (const auto& channel : served)
+    EXPECT_THAT(Health(channel, ""), IsOkAndHolds(HealthCheckResponse::SERVING));
+}
+
+TEST(GrpcServerTest, DoesNotWaitForClientsThatOnlyStayConnected) {
+  ServiceHarness harness;
+  harness.Open();
+  const auto channel = harness.NewChannel();
+  EXPECT_THAT(Health(channel, ""), IsOkAndHolds(HealthCheckResponse::SERVING));
+  const IdleReflection idle(channel);
+  const auto begin = std::chrono::steady_clock::now();
+  harness.server().Shutdown(std::chrono::minutes(10));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::minutes(1));
+}
+
 TEST(GrpcServerTest, EndsCallsThatOutlastItsShutdown) {
   ServiceHarness harness;
   harness.Open();

@@ -1,5 +1,6 @@
-#include "agent/service/unix_acceptor.h"
+#include "agent/service/acceptor.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -34,12 +35,12 @@ char ReadByte(const Fd& fd) {
   return read(fd.get(), &byte, 1) == 1 ? byte : '-';
 }
 
-class UnixAcceptorTest : public ::testing::Test {
+class AcceptorTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_NE(mkdtemp(directory_.data()), nullptr);
     path_ = directory_ + "/socket";
-    auto acceptor = UnixAcceptor::Listen(path_);
+    auto acceptor = Acceptor::ListenUnix(path_);
     ASSERT_THAT(acceptor, IsOk());
     acceptor_ = *std::move(acceptor);
   }
@@ -49,7 +50,7 @@ class UnixAcceptorTest : public ::testing::Test {
   }
   // Greets each connection and keeps it.
   void Start() {
-    acceptor_->Start([this](Fd connection) {
+    acceptor_->Start(limit_, [this](Fd connection) {
       EXPECT_EQ(write(connection.get(), "h", 1), 1);
       MutexLock lock(&mutex_);
       kept_.push_back(std::move(connection));
@@ -62,12 +63,13 @@ class UnixAcceptorTest : public ::testing::Test {
 
   std::string directory_ = "/tmp/acceptor-XXXXXX";
   std::string path_;
-  std::unique_ptr<UnixAcceptor> acceptor_;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::shared_ptr<ConnectionLimit> limit_ = std::make_shared<ConnectionLimit>(1000);
   Mutex mutex_;
   std::vector<Fd> kept_ ABSL_GUARDED_BY(mutex_);
 };
 
-TEST_F(UnixAcceptorTest, HandsOnConnections) {
+TEST_F(AcceptorTest, HandsOnConnections) {
   struct stat info;
   ASSERT_EQ(stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0660u);
@@ -78,14 +80,14 @@ TEST_F(UnixAcceptorTest, HandsOnConnections) {
   EXPECT_EQ(ReadByte(two), 'h');
 }
 
-TEST_F(UnixAcceptorTest, StopsWithItsSocket) {
+TEST_F(AcceptorTest, StopsWithItsSocket) {
   Start();
   acceptor_->Stop();
   EXPECT_FALSE(Connect(path_).valid());
   acceptor_->Stop();
 }
 
-TEST_F(UnixAcceptorTest, KeepsAReserveAndServesAgainAfterwards) {
+TEST_F(AcceptorTest, KeepsAReserveAndServesAgainAfterwards) {
   struct rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
   const struct rlimit few = {.rlim_cur = 200, .rlim_max = before.rlim_max};
@@ -107,7 +109,7 @@ TEST_F(UnixAcceptorTest, KeepsAReserveAndServesAgainAfterwards) {
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
-TEST_F(UnixAcceptorTest, OutlivesTheEndOfAllDescriptors) {
+TEST_F(AcceptorTest, OutlivesTheEndOfAllDescriptors) {
   Start();
   std::vector<Fd> clients;
   for (int i = 0; i < 4; ++i) clients.push_back(Fd(socket(AF_UNIX, SOCK_STREAM, 0)));
@@ -125,8 +127,33 @@ TEST_F(UnixAcceptorTest, OutlivesTheEndOfAllDescriptors) {
   EXPECT_EQ(ReadByte(Connect(path_)), 'h');
 }
 
-TEST(UnixAcceptorPathTest, RefusesAPathThatDoesNotFit) {
-  EXPECT_THAT(UnixAcceptor::Listen("/" + std::string(200, 'x')),
+TEST_F(AcceptorTest, RefusesWhatIsBeyondTheLimit) {
+  limit_ = std::make_shared<ConnectionLimit>(2);
+  Start();
+  const Fd one = Connect(path_);
+  const Fd two = Connect(path_);
+  EXPECT_EQ(ReadByte(one), 'h');
+  EXPECT_EQ(ReadByte(two), 'h');
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(ReadByte(Connect(path_)), '-');
+  LetGo();
+  EXPECT_EQ(ReadByte(Connect(path_)), 'h');
+}
+
+TEST(AcceptorTcpTest, ListensAndInherits) {
+  for (const char* address : {"127.0.0.1:0", "[::1]:0"}) {
+    auto acceptor = Acceptor::ListenTcp(address);
+    if (!acceptor.ok() && std::string(address) == "[::1]:0") continue;  // a host without IPv6
+    ASSERT_THAT(acceptor, IsOk());
+    EXPECT_GT((*acceptor)->port(), 0);
+    const std::string host(address, strlen(address) - 1);
+    EXPECT_FALSE(Acceptor::ListenTcp(host + std::to_string((*acceptor)->port())).ok());
+  }
+  for (const char* address : {"localhost:1", "127.0.0.1", "127.0.0.1:70000"})
+    EXPECT_THAT(Acceptor::ListenTcp(address), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(AcceptorPathTest, RefusesAPathThatDoesNotFit) {
+  EXPECT_THAT(Acceptor::ListenUnix("/" + std::string(200, 'x')),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
