@@ -4,11 +4,12 @@
 #include <google/protobuf/util/time_util.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "agent/cli/unreachable.h"
 #include "agent/service/rpc_error.h"
 #include "agent/service/utf8.h"
 
@@ -48,15 +49,6 @@ std::string VmCommand(const char* verb, const CommandContext& context) {
   return absl::StrCat("drover vm ", verb, " ", named ? context.id() : "ID");
 }
 
-std::string UnavailableHint(const RpcError& error, const CommandContext& context) {
-  if (!error.reason.empty()) return "wait a moment and repeat the command";
-  if (absl::StrContains(error.message, "Permission denied"))
-    return absl::StrCat("you may not use ", context.agent.address(),
-                        ": run as root or join the socket's group");
-  return absl::StrCat("is drover-agent running, and is ", context.agent.address(),
-                      " its address? (--address or DROVER_ADDRESS)");
-}
-
 // What the person can do about it.
 std::string Hint(const RpcError& error, const CommandContext& context) {
   switch (error.code) {
@@ -71,7 +63,7 @@ std::string Hint(const RpcError& error, const CommandContext& context) {
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
       return "`drover host` shows what the host has and what is promised";
     case grpc::StatusCode::UNAVAILABLE:
-      return UnavailableHint(error, context);
+      return "wait a moment and repeat the command";
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       return absl::StrCat("the call may still take effect; see `", VmCommand("get", context), "`");
     default:
@@ -144,17 +136,22 @@ void AddWorker(const v1::Worker& worker, Rows* fields) {
 int ReportRpcError(const grpc::Status& status, const CommandContext& context) {
   if (status.ok()) return kExitOk;
   const RpcError error = DecodeRpcError(status);
+  // The agent's own errors carry a reason; the transport's do not.
+  std::optional<Unreachable> unreachable;
+  if (error.code == grpc::StatusCode::UNAVAILABLE && error.reason.empty())
+    unreachable = ExplainUnreachable(context.agent.address());
   std::ostream& err = context.io.err;
   const bool color = Colored(context);
   err << (color ? "\x1b[31m" : "") << "drover:" << (color ? "\x1b[0m" : "") << " "
-      << Headline(error) << " (" << CodeName(error.code)
+      << (unreachable ? unreachable->what : Headline(error)) << " (" << CodeName(error.code)
       << (error.reason.empty() || error.reason == CodeName(error.code)
               ? ""
               : absl::StrCat(", ", Printable(error.reason)))
       << ")\n";
   for (const FieldViolation& violation : error.violations)
     err << "  " << Printable(violation.field) << ": " << Printable(violation.description) << "\n";
-  const std::string hint = Hint(error, context);
+  if (unreachable) err << "  (the transport says: " << Printable(error.message) << ")\n";
+  const std::string hint = unreachable ? unreachable->hint : Hint(error, context);
   if (!hint.empty()) err << "hint: " << hint << "\n";
   if (error.retry_delay.has_value())
     err << "hint: worth repeating after "
