@@ -17,6 +17,7 @@ constexpr size_t kMaxLabels = 32;
 constexpr size_t kMaxLabelKey = 63;
 constexpr size_t kMaxLabelValue = 255;
 constexpr int32_t kMinMemoryMib = 2;
+constexpr int kMaxFeature = 2;  // the largest number of each of VmFeatures' enums
 constexpr std::chrono::seconds kRetryDelay(5);
 
 using Violations = std::vector<FieldViolation>;
@@ -51,11 +52,42 @@ void CheckRequestId(const std::string& id, Violations* out) {
   if (!good) out->push_back({"request_id", absl::StrCat("must be a UUID, not ", Quoted(id))});
 }
 
-void CheckVcpus(int32_t vcpus, const HostLimits& host, Violations* out) {
-  const int32_t most = host.max_vcpus > 0 ? std::min(host.max_vcpus, kMaxVcpus) : kMaxVcpus;
-  if (vcpus >= 1 && vcpus <= most) return;
-  out->push_back(
-      {"vm.spec.vcpus", absl::StrCat("must be 1 to ", most, " on this host, not ", vcpus)});
+void CheckVcpus(int32_t vcpus, Violations* out) {
+  if (vcpus >= 1 && vcpus <= kMaxVcpus) return;
+  out->push_back({"vm.spec.vcpus", absl::StrCat("must be 1 to ", kMaxVcpus, ", not ", vcpus)});
+}
+
+template <typename T>
+void CheckWish(const char* field, const char* required_field, const Wish<T>& wish,
+               Violations* out) {
+  const int number = static_cast<int>(wish.value);
+  if (number < 0 || number > kMaxFeature)
+    out->push_back({field, absl::StrCat("is the number ", number, ", which is no known value")});
+  else if (wish.required && wish.value == T::kUnspecified)
+    out->push_back({required_field, absl::StrCat("needs ", field)});
+}
+
+void CheckFeatures(const VmFeatures& features, Violations* out) {
+  CheckWish("vm.spec.memory_pages.size", "vm.spec.memory_pages.required", features.memory_pages,
+            out);
+  CheckWish("vm.spec.dirty_log.kind", "vm.spec.dirty_log.required", features.dirty_log, out);
+  CheckWish("vm.spec.snapshots.mode", "vm.spec.snapshots.required", features.snapshots, out);
+  CheckWish("vm.spec.migration.mode", "vm.spec.migration.required", features.migration, out);
+}
+
+VmConfig ConfigOf(const VmSpec& spec) {
+  return {.vcpus = static_cast<uint32_t>(spec.vcpus),
+          .memory_bytes = static_cast<uint64_t>(spec.memory_mib) << 20,
+          .features = spec.features,
+          .needs = {}};
+}
+
+absl::Status Refuse(const std::vector<Refusal>& refusals) {
+  if (refusals.empty()) return absl::OkStatus();
+  Violations violations;
+  for (const Refusal& refusal : refusals) violations.push_back({refusal.field, refusal.message});
+  return WithCapability(InvalidFields(std::move(violations), refusals[0].reason),
+                        refusals[0].capability);
 }
 
 void CheckMemory(int32_t mib, const HostLimits& host, Violations* out) {
@@ -123,12 +155,21 @@ bool IsVmId(absl::string_view id) {
 Violations ValidateCreate(const CreateVmParams& params, const HostLimits& host) {
   Violations out;
   CheckId(params.id, &out);
-  CheckVcpus(params.spec.vcpus, host, &out);
+  CheckVcpus(params.spec.vcpus, &out);
   CheckMemory(params.spec.memory_mib, host, &out);
   CheckBoot(params.spec, &out);
+  CheckFeatures(params.spec.features, &out);
   CheckRequestId(params.request_id, &out);
   CheckLabels(params.labels, &out);
   return out;
+}
+
+absl::StatusOr<VmPlan> ResolveCreate(const CreateVmParams& params, const HostLimits& host) {
+  RETURN_IF_ERROR(InvalidFields(ValidateCreate(params, host)));
+  if (!host.capabilities.has_value()) return VmPlan();
+  VmResolution resolution = ResolveVm(ConfigOf(params.spec), *host.capabilities);
+  RETURN_IF_ERROR(Refuse(resolution.refusals));
+  return std::move(resolution.plan);
 }
 
 absl::Status CheckCapacity(const VmSpec& spec, const HostAllocation& promised,

@@ -5,7 +5,9 @@
 #include <limits>
 #include <string>
 
+#include "vmm/base/status.h"
 #include "vmm/base/status_matchers.h"
+#include "vmm/core/testing/fake_hypervisor.h"
 
 namespace drover {
 namespace {
@@ -17,7 +19,12 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr HostLimits kHost = {.max_vcpus = 8, .memory_mib = 1024, .reserved_mib = 24, .max_vms = 3};
+HostLimits Host() {
+  BackendCapabilities capabilities = FakeHypervisor::DefaultCapabilities();
+  capabilities.max_vcpus = 8;
+  return {.capabilities = capabilities, .memory_mib = 1024, .reserved_mib = 24, .max_vms = 3};
+}
+const HostLimits& kHost = *new HostLimits(Host());
 
 CreateVmParams Good() {
   CreateVmParams params;
@@ -58,17 +65,22 @@ TEST(ValidateCreateTest, Ids) {
 
 TEST(ValidateCreateTest, Vcpus) {
   for (int32_t vcpus :
-       {0, -1, 9, 255, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
+       {0, -1, 255, std::numeric_limits<int32_t>::max(), std::numeric_limits<int32_t>::min()}) {
     CreateVmParams params = Good();
     params.spec.vcpus = vcpus;
     EXPECT_THAT(ValidateCreate(params, kHost),
                 OneViolation("vm.spec.vcpus", std::to_string(vcpus)));
   }
   CreateVmParams params = Good();
+  params.spec.vcpus = 9;
+  const absl::Status refused = ResolveCreate(params, kHost).status();
+  EXPECT_THAT(FieldViolations(refused), OneViolation("vm.spec.vcpus", "max_vcpus is 8"));
+  EXPECT_EQ(ReasonOf(refused), "VCPUS_UNSUPPORTED");
+  EXPECT_EQ(CapabilityOf(refused), "max_vcpus");
   params.spec.vcpus = 254;
   HostLimits unprobed = kHost;
-  unprobed.max_vcpus = 0;
-  EXPECT_THAT(ValidateCreate(params, unprobed), IsEmpty());
+  unprobed.capabilities.reset();
+  EXPECT_THAT(ResolveCreate(params, unprobed), IsOkAndHolds(VmPlan()));
 }
 
 TEST(ValidateCreateTest, Memory) {
@@ -123,6 +135,61 @@ TEST(ValidateCreateTest, RequestId) {
   CreateVmParams params = Good();
   params.request_id = "again";
   EXPECT_THAT(ValidateCreate(params, kHost), OneViolation("request_id", "UUID"));
+}
+
+TEST(ValidateCreateTest, FeaturesThatAreNone) {
+  CreateVmParams params = Good();
+  params.spec.features.memory_pages = {static_cast<MemoryPages>(3), false};
+  EXPECT_THAT(ValidateCreate(params, kHost), OneViolation("vm.spec.memory_pages.size", "3"));
+  params.spec.features.memory_pages = {};
+  params.spec.features.dirty_log = {static_cast<DirtyLogMode>(-1), true};
+  EXPECT_THAT(ValidateCreate(params, kHost), OneViolation("vm.spec.dirty_log.kind", "-1"));
+  params.spec.features.dirty_log = {};
+  params.spec.features.snapshots.required = true;
+  EXPECT_THAT(ValidateCreate(params, kHost),
+              OneViolation("vm.spec.snapshots.required", "vm.spec.snapshots.mode"));
+}
+
+CreateVmParams Greedy(bool required) {
+  CreateVmParams params = Good();
+  params.spec.features = {.memory_pages = {MemoryPages::k2M, required},
+                          .dirty_log = {DirtyLogMode::kRing, required},
+                          .snapshots = {SnapshotMode::kLive, required},
+                          .migration = {MigrationMode::kPostCopy, required}};
+  return params;
+}
+
+// Each capability that the agent withholds is refused at the create, falls back, or matters not.
+TEST(ResolveCreateTest, EachCapabilityThatIsWithheld) {
+  for (const CapabilityUsage& usage : CapabilityUsages()) {
+    HostLimits host = kHost;
+    ASSERT_OK(host.capabilities->Withhold(usage.name));
+    const absl::StatusOr<VmPlan> preferred = ResolveCreate(Greedy(false), host);
+    const absl::Status required = ResolveCreate(Greedy(true), host).status();
+    if (!required.ok()) {
+      EXPECT_EQ(CapabilityOf(required), usage.name);
+      EXPECT_THAT(std::string(required.message()), HasSubstr(usage.name));
+      EXPECT_FALSE(FieldViolations(required).empty());
+    }
+    const std::vector<Fallback> taken =
+        preferred.ok() ? preferred->fallbacks : std::vector<Fallback>();
+    for (const Fallback& fallback : taken) EXPECT_EQ(fallback.capability, usage.name);
+    const bool free = usage.use == CapabilityUse::kUnused || usage.use == CapabilityUse::kNeed ||
+                      usage.use == CapabilityUse::kChoice;
+    EXPECT_TRUE(required.ok() || !free) << usage.name << ": " << required;
+    EXPECT_TRUE(!preferred.ok() || usage.use != CapabilityUse::kRequired) << usage.name;
+  }
+}
+
+TEST(ResolveCreateTest, EveryRefusalIsAField) {
+  HostLimits host = kHost;
+  ASSERT_OK(host.capabilities->WithholdAll({"hugetlb_2mib", "dirty_ring_bytes", "userfaultfd"}));
+  const absl::Status status = ResolveCreate(Greedy(true), host).status();
+  EXPECT_THAT(FieldViolations(status), SizeIs(4));
+  EXPECT_EQ(ReasonOf(status), "CAPABILITY_MISSING");
+  EXPECT_EQ(FieldOf(status), "vm.spec.memory_pages.size");
+  ASSERT_OK_AND_ASSIGN(const VmPlan plan, ResolveCreate(Greedy(false), host));
+  EXPECT_THAT(plan.fallbacks, SizeIs(4));
 }
 
 TEST(ValidateCreateTest, EverythingAtOnce) {

@@ -99,7 +99,34 @@ TEST_F(CliTest, DescribesTheHost) {
   const Ran ran = Run({"host"});
   EXPECT_EQ(ran.code, 0);
   EXPECT_THAT(ran.out, AllOf(HasSubstr("testhost"), HasSubstr("kvm"), HasSubstr("/images"),
-                             HasSubstr("no user namespaces")));
+                             HasSubstr("no user namespaces"),
+                             HasSubstr("withheld:             tsc_control")));
+}
+
+TEST_F(CliTest, AsksForFeaturesAndShowsWhatWasTakenInstead) {
+  Ran ran =
+      Create("a", {"--memory-pages", "2M", "--dirty-log=ring", "--snapshots", "live", "--migration",
+                   "post-copy", "--require", "memory-pages", "--require", "migration"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const VmFeatures wanted = {.memory_pages = {MemoryPages::k2M, true},
+                             .dirty_log = {DirtyLogMode::kRing, false},
+                             .snapshots = {SnapshotMode::kLive, false},
+                             .migration = {MigrationMode::kPostCopy, true}};
+  EXPECT_EQ(harness_.backend().Snapshot()[0].spec.features, wanted);
+  harness_.backend().SetPlan(
+      "a", {MemoryPages::k2M,
+            DirtyLogMode::kBitmap,
+            SnapshotMode::kLive,
+            MigrationMode::kUnspecified,
+            {{"vm.spec.dirty_log.kind", "dirty ring", "dirty bitmap", "dirty_ring_bytes",
+              "the host has no capability dirty_ring_bytes"}}});
+  EXPECT_THAT(Run({"vm", "get", "a"}).out,
+              AllOf(HasSubstr("memory pages:  2M"), HasSubstr("dirty log:     bitmap"),
+                    HasSubstr("snapshots:     live"), HasSubstr("migration:     none"),
+                    HasSubstr("fallback:      dirty bitmap instead of dirty ring: the host has "
+                              "no capability dirty_ring_bytes")));
+  EXPECT_EQ(Create("b").code, 0);
+  EXPECT_EQ(harness_.backend().Snapshot()[1].spec.features, VmFeatures());
 }
 
 TEST_F(CliTest, ChecksWithoutMaking) {
@@ -164,6 +191,9 @@ TEST_F(CliTest, RefusesCommandLinesThatAreWrong) {
   expect({"vm", "create", "a", "--kernel", "/k", "--memory", "lots"}, "no amount of memory");
   expect({"vm", "create", "a", "--kernel", "/k", "--vcpus", "two"}, "--vcpus is \"two\"");
   expect({"vm", "create", "a", "--kernel", "/k", "--label", "=x"}, "KEY=VALUE");
+  expect({"vm", "create", "a", "--kernel", "/k", "--memory-pages", "1G"}, "one of: 4K 2M");
+  expect({"vm", "create", "a", "--kernel", "/k", "--require", "speed"}, "one of: memory-pages");
+  expect({"vm", "create", "a", "--kernel", "/k", "--require", "dirty-log"}, "needs --dirty-log");
   expect({"vm", "stop", "a", "--grace", "soon"}, "no duration");
   expect({"completion", "tcsh"}, "bash, zsh and fish");
   EXPECT_TRUE(harness_.backend().Snapshot().empty());
@@ -314,6 +344,7 @@ TEST_P(CompletionTest, IsAScriptThatTheShellTakes) {
   const std::string shell = GetParam();
   ASSERT_OK_AND_ASSIGN(const std::string script, CompletionScript(shell));
   EXPECT_THAT(script, AllOf(HasSubstr("console"), HasSubstr("memory"), HasSubstr("vm list -o id"),
+                            HasSubstr("post-copy"), HasSubstr("memory-pages dirty-log"),
                             Not(HasSubstr("@"
                                           "CASES"))));
   if (system(("command -v " + shell + " >/dev/null").c_str()) != 0)

@@ -1,5 +1,7 @@
 #include "agent/cli/completion.h"
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -54,6 +56,19 @@ std::string BashCases() {
   return cases;
 }
 
+// A line for each option with choices; the same name has the same ones everywhere.
+std::string BashChoices() {
+  std::map<std::string, std::string> choices;
+  for (const CommandSpec& command : Commands())
+    for (const FlagSpec& flag : command.flags)
+      if (!flag.choices.empty()) choices[flag.name] = flag.choices;
+  std::string cases;
+  for (const auto& [name, words] : choices)
+    absl::StrAppend(&cases, "    --", name, ") COMPREPLY=($(compgen -W '", words,
+                    "' -- \"$cur\")); return ;;\n");
+  return cases;
+}
+
 constexpr char kBash[] = R"sh(# bash completion for drover: source <(drover completion bash)
 _drover() {
   local cur prev flags='@GLOBALS@'
@@ -62,7 +77,7 @@ _drover() {
   case $prev in
     -o|--output) COMPREPLY=($(compgen -W 'table json id' -- "$cur")); return ;;
     --kernel|--initrd) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-  esac
+@CHOICES@  esac
   if ((COMP_CWORD == 1)); then
     COMPREPLY=($(compgen -W 'host vm completion help --help --version' -- "$cur")); return
   fi
@@ -194,6 +209,7 @@ absl::StatusOr<std::string> CompletionScript(const std::string& shell) {
   if (shell == "bash")
     return absl::StrReplaceAll(kBash, {{"@GLOBALS@", FlagWords(GlobalFlags())},
                                        {"@VERBS@", VmVerbs()},
+                                       {"@CHOICES@", BashChoices()},
                                        {"@CASES@", BashCases()}});
   if (shell == "zsh")
     return absl::StrReplaceAll(kZsh, {{"@VERBS@", ZshVerbs()}, {"@CASES@", ZshCases()}});

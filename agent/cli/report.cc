@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "agent/cli/unreachable.h"
 #include "agent/service/rpc_error.h"
 #include "agent/service/utf8.h"
@@ -131,6 +132,31 @@ void AddWorker(const v1::Worker& worker, Rows* fields) {
   fields->push_back({"worker version:", worker.version()});
 }
 
+// "PAGE_SIZE_2M" without its prefix, as --memory-pages and the like have it; "none" at 0.
+std::string ModeName(const std::string& name, const std::string& prefix) {
+  const std::string rest = name.substr(std::min(name.size(), prefix.size()));
+  if (rest.empty() || rest == "UNSPECIFIED") return "none";
+  if (prefix == "PAGE_SIZE_") return rest;
+  return absl::AsciiStrToLower(absl::StrReplaceAll(rest, {{"_", "-"}}));
+}
+
+void AddFeatures(const v1::Vm& vm, Rows* fields) {
+  if (vm.has_resolved_features()) {
+    const v1::ResolvedFeatures& got = vm.resolved_features();
+    fields->push_back(
+        {"memory pages:", ModeName(v1::PageSize_Name(got.page_size()), "PAGE_SIZE_")});
+    fields->push_back(
+        {"dirty log:", ModeName(v1::DirtyLogKind_Name(got.dirty_log_kind()), "DIRTY_LOG_KIND_")});
+    fields->push_back(
+        {"snapshots:", ModeName(v1::SnapshotMode_Name(got.snapshot_mode()), "SNAPSHOT_MODE_")});
+    fields->push_back(
+        {"migration:", ModeName(v1::MigrationMode_Name(got.migration_mode()), "MIGRATION_MODE_")});
+  }
+  for (const v1::Fallback& fallback : vm.fallbacks())
+    fields->push_back({"fallback:", absl::StrCat(fallback.taken(), " instead of ",
+                                                 fallback.wanted(), ": ", fallback.reason())});
+}
+
 }  // namespace
 
 int ReportRpcError(const grpc::Status& status, const CommandContext& context) {
@@ -216,6 +242,7 @@ void PrintVm(const v1::Vm& vm, std::ostream& out) {
                  {"cmdline:", boot.command_line()},
                  {"labels:", Labels(vm)},
                  {"etag:", vm.etag()}};
+  AddFeatures(vm, &fields);
   if (vm.has_worker()) AddWorker(vm.worker(), &fields);
   PrintFields(fields, out);
 }
@@ -247,6 +274,8 @@ void PrintHost(const v1::Host& host, std::ostream& out) {
       {"max vcpus a VM:", absl::StrCat(hypervisor.max_vcpus())},
       {"dirty page tracking:", YesNo(hypervisor.dirty_page_tracking())},
       {"post-copy restore:", YesNo(hypervisor.postcopy_restore())}};
+  for (const std::string& name : hypervisor.withheld_capabilities())
+    fields.push_back({"withheld:", name});
   for (const std::string& directory : host.image_directories())
     fields.push_back({"images:", directory});
   for (const std::string& warning : host.warnings()) fields.push_back({"warning:", warning});

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -68,6 +69,42 @@ absl::Status ReadSpec(const ParsedArgs& args, v1::VmSpec* spec) {
   return absl::OkStatus();
 }
 
+constexpr char kFeatureNames[] = "memory-pages dirty-log snapshots migration";
+
+// A feature's two fields, from --NAME and from `--require NAME`.
+template <typename Message, typename Value>
+absl::Status ReadFeature(const ParsedArgs& args, const char* name,
+                         const std::map<std::string, Value>& values,
+                         void (Message::*set_value)(Value),
+                         Message* (v1::VmSpec::*mutable_message)(), v1::VmSpec* spec) {
+  const std::vector<std::string>& required = args.GetAll("require");
+  const bool require = std::count(required.begin(), required.end(), name) != 0;
+  if (!args.Has(name)) {
+    if (!require) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("--require ", name, " needs --", name));
+  }
+  Message* const message = (spec->*mutable_message)();
+  (message->*set_value)(values.at(args.Get(name)));
+  message->set_required(require);
+  return absl::OkStatus();
+}
+
+absl::Status ReadFeatures(const ParsedArgs& args, v1::VmSpec* spec) {
+  RETURN_IF_ERROR((ReadFeature<v1::MemoryPages, v1::PageSize>(
+      args, "memory-pages", {{"4K", v1::PAGE_SIZE_4K}, {"2M", v1::PAGE_SIZE_2M}},
+      &v1::MemoryPages::set_size, &v1::VmSpec::mutable_memory_pages, spec)));
+  RETURN_IF_ERROR((ReadFeature<v1::DirtyLog, v1::DirtyLogKind>(
+      args, "dirty-log", {{"bitmap", v1::DIRTY_LOG_KIND_BITMAP}, {"ring", v1::DIRTY_LOG_KIND_RING}},
+      &v1::DirtyLog::set_kind, &v1::VmSpec::mutable_dirty_log, spec)));
+  RETURN_IF_ERROR((ReadFeature<v1::Snapshots, v1::SnapshotMode>(
+      args, "snapshots", {{"paused", v1::SNAPSHOT_MODE_PAUSED}, {"live", v1::SNAPSHOT_MODE_LIVE}},
+      &v1::Snapshots::set_mode, &v1::VmSpec::mutable_snapshots, spec)));
+  return ReadFeature<v1::Migration, v1::MigrationMode>(
+      args, "migration",
+      {{"pre-copy", v1::MIGRATION_MODE_PRE_COPY}, {"post-copy", v1::MIGRATION_MODE_POST_COPY}},
+      &v1::Migration::set_mode, &v1::VmSpec::mutable_migration, spec);
+}
+
 absl::Status ReadLabels(const ParsedArgs& args, v1::Vm* vm) {
   for (const std::string& label : args.GetAll("label")) {
     const size_t equals = label.find('=');
@@ -85,6 +122,7 @@ absl::StatusOr<v1::CreateVmRequest> ReadCreate(const CommandContext& context) {
   request.set_request_id(context.args.Get("request-id"));
   request.set_validate_only(context.args.Has("dry-run"));
   RETURN_IF_ERROR(ReadSpec(context.args, request.mutable_vm()->mutable_spec()));
+  RETURN_IF_ERROR(ReadFeatures(context.args, request.mutable_vm()->mutable_spec()));
   RETURN_IF_ERROR(ReadLabels(context.args, request.mutable_vm()));
   return request;
 }
@@ -213,23 +251,34 @@ int Delete(const CommandContext& context) {
 }
 
 CommandSpec CreateSpec() {
-  return {"vm create",
-          "ID",
-          "Records a VM; its process is made when it starts",
-          {"drover vm create web-1 --kernel /var/lib/drover/images/vmlinuz --initrd "
-           "/var/lib/drover/images/initrd.img --cmdline console=ttyS0 --memory 512M --start",
-           "drover vm create big --kernel /var/lib/drover/images/vmlinuz --vcpus 8 --memory 16G "
-           "--label team=db --dry-run"},
-          {{"kernel", 0, "FILE", "what to boot: a bzImage, a vmlinux or any PVH ELF"},
-           {"initrd", 0, "FILE", "its initial ramdisk"},
-           {"cmdline", 0, "TEXT", "its command line"},
-           {"vcpus", 0, "N", "virtual CPUs (1)"},
-           {"memory", 0, "SIZE", "guest memory: MiB, or 512M, 1G (128M)"},
-           {"label", 0, "KEY=VALUE", "a label; may be repeated"},
-           {"start", 0, "", "start it too"},
-           {"dry-run", 0, "", "check everything, make nothing"},
-           {"request-id", 0, "UUID", "the same one again gives the same VM"}},
-          Create};
+  return {
+      "vm create",
+      "ID",
+      "Records a VM; its process is made when it starts",
+      {"drover vm create web-1 --kernel /var/lib/drover/images/vmlinuz --initrd "
+       "/var/lib/drover/images/initrd.img --cmdline console=ttyS0 --memory 512M --start",
+       "drover vm create big --kernel /var/lib/drover/images/vmlinuz --vcpus 8 --memory 16G "
+       "--label team=db --dry-run",
+       "drover vm create fast --kernel /var/lib/drover/images/vmlinuz --memory 4G "
+       "--memory-pages 2M --require memory-pages --migration post-copy"},
+      {{"kernel", 0, "FILE", "what to boot: a bzImage, a vmlinux or any PVH ELF"},
+       {"initrd", 0, "FILE", "its initial ramdisk"},
+       {"cmdline", 0, "TEXT", "its command line"},
+       {"vcpus", 0, "N", "virtual CPUs (1)"},
+       {"memory", 0, "SIZE", "guest memory: MiB, or 512M, 1G (128M)"},
+       {"memory-pages", 0, "SIZE", "the host's pages behind guest memory (4K)", "4K 2M"},
+       {"dirty-log", 0, "KIND", "how writes are noted (what costs least)", "bitmap ring"},
+       {"snapshots", 0, "MODE", "whether the guest waits for them (live where the host can)",
+        "paused live"},
+       {"migration", 0, "MODE", "how it moves to another host (pre-copy)", "pre-copy post-copy"},
+       {"require", 0, "OPTION",
+        "refuse the VM where the host cannot do this, without a fallback; may be repeated",
+        kFeatureNames},
+       {"label", 0, "KEY=VALUE", "a label; may be repeated"},
+       {"start", 0, "", "start it too"},
+       {"dry-run", 0, "", "check everything, make nothing"},
+       {"request-id", 0, "UUID", "the same one again gives the same VM"}},
+      Create};
 }
 
 CommandSpec Change(const char* verb, const char* summary, int (*run)(const CommandContext&)) {

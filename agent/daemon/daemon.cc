@@ -108,8 +108,7 @@ absl::Status Daemon::CatchSignals() {
 
 HostLimits Daemon::MakeHostLimits() const {
   HostLimits limits;
-  const int32_t max_vcpus = CapabilityNumber(probe_, "max_vcpus");
-  limits.max_vcpus = max_vcpus > 0 ? std::min(max_vcpus, kMaxVcpus) : kMaxVcpus;
+  limits.capabilities = capabilities_;
   limits.memory_mib = facts_.memory_mib;
   limits.reserved_mib = options_.reserve_memory_mib;
   limits.max_vms = options_.max_vms;
@@ -119,6 +118,9 @@ HostLimits Daemon::MakeHostLimits() const {
 absl::Status Daemon::Listen() {
   ASSIGN_OR_RETURN(facts_, ReadHostFacts());
   ASSIGN_OR_RETURN(probe_, helper_->client().Probe());
+  ASSIGN_OR_RETURN(capabilities_, UsableCapabilities(probe_, options_.withheld));
+  for (const std::string& name : options_.withheld)
+    Log(LogLevel::kInfo, "VMs do without a capability", {{"withheld", name}});
   if (!probe_.kvm_unusable.empty())
     Log(LogLevel::kWarning, "no VM can run on this host", {{"why", probe_.kvm_unusable}});
   for (const std::string& warning : probe_.warnings)
@@ -127,7 +129,7 @@ absl::Status Daemon::Listen() {
                                      HostResources{.vcpus = facts_.cpus,
                                                    .memory_mib = MakeHostLimits().usable_mib(),
                                                    .vms = options_.max_vms},
-                                     kVersion, start_time_);
+                                     kVersion, start_time_, options_.withheld);
   ASSIGN_OR_RETURN(consoles_, ConsoleStreams::Create(&gate_));
   vm_service_ = std::make_unique<VmService>(&gate_, consoles_.get());
   host_service_ = std::make_unique<HostService>(&gate_, host_.get());
@@ -154,7 +156,8 @@ absl::Status Daemon::AdoptVms() {
                                             .clock = &clock_,
                                             .observer = &metrics_,
                                             .workers_directory = options_.state_dir + "/workers",
-                                            .host = MakeHostLimits()}));
+                                            .host = MakeHostLimits(),
+                                            .withheld = options_.withheld}));
   return vms_->Adopt();
 }
 

@@ -2,6 +2,7 @@
 #define DROVER_AGENT_DAEMON_DAEMON_H_
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -55,6 +56,7 @@ class Daemon {
   std::unique_ptr<HelperProcess> helper_;
   Fd signals_;
   HelperProbe probe_;
+  std::optional<BackendCapabilities> capabilities_;
   HostFacts facts_;
   std::unique_ptr<HostInfo> host_;
   BackendGate gate_;

@@ -16,6 +16,7 @@
 #include "agent/metrics/metrics_server.h"
 #include "agent/service/listen_address.h"
 #include "vmm/base/status.h"
+#include "vmm/core/capabilities.h"
 
 namespace drover {
 namespace {
@@ -41,6 +42,8 @@ const std::vector<FlagSpec>& Flags() {
       {"spares", 0, "N", "jailed workers kept waiting, 0 to 64: they make starts fast (2)"},
       {"max-vms", 0, "N", "how many VMs there may be, 1 to 100000 (1000)"},
       {"reserve-memory", 0, "SIZE", "memory kept from VMs: MiB, or 512M, 1G (256M)"},
+      {"withhold-capability", 0, "NAME",
+       "let VMs do without what the host can do, such as dirty_ring_bytes; may be repeated"},
       {"log-level", 0, "LEVEL", "the least that is logged (info)", "debug info warning error"},
       {"help", 'h', "", "this help"},
       {"version", 0, "", "the version"},
@@ -180,6 +183,11 @@ absl::Status ReadNumbers(const Source& source, DaemonOptions* options) {
   return absl::OkStatus();
 }
 
+absl::Status ReadProfile(const Source& source, DaemonOptions* options) {
+  options->withheld = source.GetAll("withhold-capability");
+  return InFlag("withhold-capability", BackendCapabilities().WithholdAll(options->withheld));
+}
+
 }  // namespace
 
 absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>& args,
@@ -198,6 +206,7 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>&
   RETURN_IF_ERROR(ReadListeners(parsed, source, &options));
   RETURN_IF_ERROR(ReadUsers(source, &options));
   RETURN_IF_ERROR(ReadNumbers(source, &options));
+  RETURN_IF_ERROR(ReadProfile(source, &options));
   return options;
 }
 

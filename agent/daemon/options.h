@@ -27,7 +27,8 @@ struct DaemonOptions {
   std::string cgroup_parent = "drover";
   uint32_t spares = 2;
   int32_t max_vms = 1000;
-  int32_t reserve_memory_mib = 256;  // of the host, kept from VMs
+  int32_t reserve_memory_mib = 256;   // of the host, kept from VMs
+  std::vector<std::string> withheld;  // capabilities that VMs do without
   LogLevel log_level = LogLevel::kInfo;
   bool help = false;     // nothing else is checked then
   bool version = false;  // the same
@@ -37,7 +38,8 @@ struct DaemonOptions {
 using Environment = std::function<std::string(const std::string& name)>;
 
 // Reads the command line (without the program's name), then DROVER_AGENT_<FLAG> for each flag that
-// it does not give (DROVER_AGENT_STATE_DIR, ...; several image directories separated by ':').
+// it does not give (DROVER_AGENT_STATE_DIR, ...; several image directories or
+// capabilities separated by ':').
 // `program_dir` is where drover-helper and drover-vmm are by default. INVALID_ARGUMENT names the
 // flag and what it can be; files are not looked at.
 absl::StatusOr<DaemonOptions> ParseDaemonOptions(const std::vector<std::string>& args,

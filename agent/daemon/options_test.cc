@@ -74,6 +74,19 @@ TEST(ParseDaemonOptionsTest, TakesTheEnvironmentForWhatTheCommandLineLeavesOut) 
   EXPECT_THAT(options.image_dirs, ElementsAre("/x", "/y"));
 }
 
+TEST(ParseDaemonOptionsTest, WithholdsCapabilities) {
+  ASSERT_OK_AND_ASSIGN(DaemonOptions options, Parse({"--withhold-capability", "irqfd",
+                                                     "--withhold-capability=dirty_ring_bytes"}));
+  EXPECT_THAT(options.withheld, ElementsAre("irqfd", "dirty_ring_bytes"));
+  ASSERT_OK_AND_ASSIGN(options,
+                       Parse({}, {{"DROVER_AGENT_WITHHOLD_CAPABILITY", "irqfd:userfaultfd"}}));
+  EXPECT_THAT(options.withheld, ElementsAre("irqfd", "userfaultfd"));
+  EXPECT_THAT(Parse({"--withhold-capability", "warp"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       ::testing::AllOf(HasSubstr("--withhold-capability"), HasSubstr("\"warp\""),
+                                        HasSubstr("dirty_ring_bytes"), HasSubstr("hugetlb_2mib"))));
+}
+
 TEST(ParseDaemonOptionsTest, NamesTheFlagThatIsWrong) {
   const auto expect = [](std::vector<std::string> args, const std::string& text) {
     EXPECT_THAT(Parse(args), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));

@@ -47,6 +47,7 @@ std::map<std::string, Setter> Setters(HelperOptions* options) {
       {"--cgroup-parent", Text(&options->cgroup_parent)},
       {"--cgroup-root", Text(&options->cgroup_root)},
       {"--kvm-device", Text(&options->kvm_device)},
+      {"--userfaultfd-device", Text(&options->userfaultfd_device)},
       {"--agent-gid", Number<uint32_t>(&options->agent_gid, UINT32_MAX - 1)},
       {"--spares", Number<uint32_t>(&options->spares, kMaxSpares)},
       {"--lock-fd", Number<int>(&options->lock_fd, 1 << 20)},
@@ -73,6 +74,7 @@ std::vector<std::string> FormatHelperArguments(const HelperOptions& options) {
       absl::StrCat("--cgroup-parent=", options.cgroup_parent),
       absl::StrCat("--cgroup-root=", options.cgroup_root),
       absl::StrCat("--kvm-device=", options.kvm_device),
+      absl::StrCat("--userfaultfd-device=", options.userfaultfd_device),
       absl::StrCat("--agent-gid=", options.agent_gid),
       absl::StrCat("--spares=", options.spares),
   };

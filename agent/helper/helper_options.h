@@ -22,9 +22,10 @@ struct HelperOptions {
   std::string cgroup_parent = "drover";  // a path under the root of the hierarchy
   std::string cgroup_root = "/sys/fs/cgroup";
   std::string kvm_device = "/dev/kvm";
-  uint32_t agent_gid = 0;  // may connect to the workers
-  uint32_t spares = 2;     // jailed workers kept waiting
-  int lock_fd = -1;        // held as long as the helper lives
+  std::string userfaultfd_device = "/dev/userfaultfd";  // need not exist
+  uint32_t agent_gid = 0;                               // may connect to the workers
+  uint32_t spares = 2;                                  // jailed workers kept waiting
+  int lock_fd = -1;                                     // held as long as the helper lives
 };
 
 // The command line for these options, without the program's name, and back. INVALID_ARGUMENT names

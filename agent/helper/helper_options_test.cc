@@ -16,6 +16,7 @@ TEST(HelperOptionsTest, SurviveTheCommandLine) {
   options.cgroup_parent = "a/b";
   options.cgroup_root = "/cgroup";
   options.kvm_device = "/dev/other";
+  options.userfaultfd_device = "/dev/another";
   options.agent_gid = 7;
   options.spares = 0;
   options.lock_fd = 4;
@@ -28,6 +29,7 @@ TEST(HelperOptionsTest, SurviveTheCommandLine) {
   EXPECT_EQ(same.cgroup_parent, options.cgroup_parent);
   EXPECT_EQ(same.cgroup_root, options.cgroup_root);
   EXPECT_EQ(same.kvm_device, options.kvm_device);
+  EXPECT_EQ(same.userfaultfd_device, options.userfaultfd_device);
   EXPECT_EQ(same.agent_gid, options.agent_gid);
   EXPECT_EQ(same.spares, options.spares);
   EXPECT_EQ(same.lock_fd, options.lock_fd);

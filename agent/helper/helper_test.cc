@@ -93,6 +93,7 @@ class HelperTest : public ::testing::Test {
     options_.image_directories = {images};
     options_.cgroup_parent = absl::StrCat("drover-test-", getpid());
     options_.kvm_device = "/dev/null";  // any device will do here
+    options_.userfaultfd_device = "/dev/no-such-userfaultfd";
     options_.agent_gid = kGid;
     options_.uids = {1999990000, 1999990099};
     const auto cgroups = OpenCgroups(options_.cgroup_parent);
@@ -576,6 +577,13 @@ TEST_F(HelperTest, Probes) {
   EXPECT_EQ(probe.capabilities.at("max_vcpus"), "4");
   EXPECT_THAT(probe.warnings, ::testing::Contains(HasSubstr("missing does not exist")));
   EXPECT_EQ(probe.image_directories, options_.image_directories);
+}
+
+TEST_F(HelperTest, AWorkerGetsTheUserfaultfdDeviceWhereThereIsOne) {
+  options_.userfaultfd_device = "/dev/zero";  // any device will do here
+  StartHelper();
+  ASSERT_OK(client().Launch(Launch("one")).status());
+  EXPECT_THAT(Ask("one", "report"), IsOkAndHolds(HasSubstr("fds=0,1,2,3,4,5\n")));
 }
 
 TEST_F(HelperTest, SaysWhyItCannotStart) {

@@ -68,6 +68,7 @@ class HelperMain {
     slots_ = std::make_unique<WorkerSlots>(
         loop_.get(), WorkerSlots::Options{.worker = options_.worker,
                                           .kvm_device = options_.kvm_device,
+                                          .userfaultfd_device = options_.userfaultfd_device,
                                           .cgroup_parent = options_.cgroup_parent,
                                           .cgroup_root = options_.cgroup_root,
                                           .tag = store_->tag(),

@@ -42,6 +42,26 @@ absl::Status KvmUnusable(const std::string& device, int error) {
       "KVM_UNUSABLE");
 }
 
+// The devices of a jailed process, from its descriptor 4 on. Which userfaultfd a process makes is
+// bound to its own memory, so it gets the device; without one the last is not valid.
+struct Devices {
+  Fd kvm;
+  Fd userfaultfd;
+
+  void AddTo(JailOptions* jail) const {
+    jail->descriptors.push_back(kvm.get());
+    if (userfaultfd.valid()) jail->descriptors.push_back(userfaultfd.get());
+  }
+};
+
+absl::StatusOr<Devices> OpenDevices(const std::string& kvm, const std::string& userfaultfd) {
+  Devices devices;
+  ASSIGN_OR_RETURN(devices.kvm, OpenKvm(kvm));
+  if (absl::StatusOr<Fd> device = OpenFile(userfaultfd.c_str(), O_RDWR); device.ok())
+    devices.userfaultfd = *std::move(device);
+  return devices;
+}
+
 absl::StatusOr<std::pair<Fd, Fd>> MakePipe() {
   int fds[2];
   if (pipe2(fds, O_CLOEXEC) != 0) return PosixStatus(errno, "pipe2", "");
@@ -134,7 +154,8 @@ absl::Status WorkerSlots::Spawn(WorkerSlot* slot) {
 }
 
 absl::Status WorkerSlots::SpawnIn(Cgroups* groups, WorkerSlot* slot) {
-  ASSIGN_OR_RETURN(const Fd kvm, OpenKvm(options_.kvm_device));
+  ASSIGN_OR_RETURN(const Devices devices,
+                   OpenDevices(options_.kvm_device, options_.userfaultfd_device));
   ASSIGN_OR_RETURN(const Fd null, OpenFile("/dev/null", O_RDWR));
   ASSIGN_OR_RETURN(const Fd executable, OpenFile(options_.worker.c_str(), O_PATH));
   ASSIGN_OR_RETURN(auto channel, UnixChannel::Pair());
@@ -142,7 +163,8 @@ absl::Status WorkerSlots::SpawnIn(Cgroups* groups, WorkerSlot* slot) {
   JailOptions jail;
   jail.executable = executable.get();
   jail.argv = {"drover-vmm", "--worker"};
-  jail.descriptors = {null.get(), null.get(), STDERR_FILENO, channel.second.fd(), kvm.get()};
+  jail.descriptors = {null.get(), null.get(), STDERR_FILENO, channel.second.fd()};
+  devices.AddTo(&jail);
   jail.namespaces = options_.namespaces.flags;
   jail.uid = slot->uid;
   jail.cgroup = entry.clone_target.get();
@@ -157,14 +179,16 @@ absl::Status WorkerSlots::SpawnIn(Cgroups* groups, WorkerSlot* slot) {
 }
 
 absl::StatusOr<std::string> WorkerSlots::RunToEnd(const std::string& argument) {
-  ASSIGN_OR_RETURN(const Fd kvm, OpenKvm(options_.kvm_device));
+  ASSIGN_OR_RETURN(const Devices devices,
+                   OpenDevices(options_.kvm_device, options_.userfaultfd_device));
   ASSIGN_OR_RETURN(const Fd null, OpenFile("/dev/null", O_RDWR));
   ASSIGN_OR_RETURN(const Fd executable, OpenFile(options_.worker.c_str(), O_PATH));
   ASSIGN_OR_RETURN(auto output, MakePipe());
   JailOptions jail;
   jail.executable = executable.get();
   jail.argv = {"drover-vmm", argument};
-  jail.descriptors = {null.get(), output.second.get(), STDERR_FILENO, null.get(), kvm.get()};
+  jail.descriptors = {null.get(), output.second.get(), STDERR_FILENO, null.get()};
+  devices.AddTo(&jail);
   jail.namespaces = options_.namespaces.flags;
   ASSIGN_OR_RETURN(jail.uid, uids_.Take());
   absl::StatusOr<JailedProcess> process = SpawnJailed(jail);

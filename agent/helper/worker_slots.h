@@ -41,6 +41,7 @@ class WorkerSlots {
   struct Options {
     std::string worker;
     std::string kvm_device;
+    std::string userfaultfd_device;  // passed on where it can be opened
     std::string cgroup_parent;
     std::string cgroup_root;
     std::string tag;  // begins the names of its cgroups

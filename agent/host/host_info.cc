@@ -4,6 +4,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -22,6 +24,14 @@ std::string HypervisorKind(const HelperProbe& probe) {
   if (!probe.kvm_unusable.empty()) return "";
   const std::string kind = CapabilityText(probe, "kind");
   return kind.empty() ? "kvm" : kind;
+}
+
+HelperProbe Less(HelperProbe probe, const std::vector<std::string>& withheld) {
+  const std::map<std::string, std::string> nothing = BackendCapabilities().ToMap();
+  for (const std::string& name : withheld)
+    if (const auto absent = nothing.find(name); absent != nothing.end())
+      probe.capabilities[name] = absent->second;
+  return probe;
 }
 
 }  // namespace
@@ -50,13 +60,26 @@ absl::StatusOr<HostFacts> ReadHostFacts() {
 }
 
 HostInfo::HostInfo(HostFacts facts, HelperProbe probe, HostResources capacity,
-                   std::string agent_version, int64_t agent_start_time)
+                   std::string agent_version, int64_t agent_start_time,
+                   std::vector<std::string> withheld)
     : view_{.facts = std::move(facts),
             .agent_version = std::move(agent_version),
             .agent_start_time = agent_start_time,
             .capacity = capacity,
             .hypervisor_kind = HypervisorKind(probe),
-            .probe = std::move(probe)} {}
+            .probe = Less(std::move(probe), withheld)} {
+  std::sort(withheld.begin(), withheld.end());
+  withheld.erase(std::unique(withheld.begin(), withheld.end()), withheld.end());
+  view_.withheld = std::move(withheld);
+}
+
+absl::StatusOr<std::optional<BackendCapabilities>> UsableCapabilities(
+    const HelperProbe& probe, const std::vector<std::string>& withheld) {
+  BackendCapabilities host = BackendCapabilities::FromMap(probe.capabilities);
+  RETURN_IF_ERROR(host.WithholdAll(withheld));
+  if (!probe.kvm_unusable.empty()) return std::optional<BackendCapabilities>();
+  return std::optional<BackendCapabilities>(std::move(host));
+}
 
 HostView HostInfo::Describe(const std::vector<VmView>& vms) const {
   HostView view = view_;

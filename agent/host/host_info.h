@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "agent/helper/helper.h"
 #include "agent/vms/vm_backend.h"
+#include "vmm/core/capabilities.h"
 
 namespace drover {
 
@@ -43,15 +45,16 @@ struct HostView {
   int64_t agent_start_time = 0;  // nanoseconds since the Unix epoch
   HostResources capacity;
   HostResources allocated;
-  std::string hypervisor_kind;  // "" where none can be used
-  HelperProbe probe;
+  std::string hypervisor_kind;        // "" where none can be used
+  HelperProbe probe;                  // less what is withheld
+  std::vector<std::string> withheld;  // capabilities, in the order of their names
 };
 
 // The host, as found when the agent started. Immutable: any thread may ask.
 class HostInfo {
  public:
   HostInfo(HostFacts facts, HelperProbe probe, HostResources capacity, std::string agent_version,
-           int64_t agent_start_time);
+           int64_t agent_start_time, std::vector<std::string> withheld = {});
 
   // With what `vms` have been promised.
   HostView Describe(const std::vector<VmView>& vms) const;
@@ -59,6 +62,11 @@ class HostInfo {
  private:
   HostView view_;
 };
+
+// What the hypervisor that was probed can do, less `withheld`; nothing where it cannot be used.
+// INVALID_ARGUMENT for a name that is no capability.
+absl::StatusOr<std::optional<BackendCapabilities>> UsableCapabilities(
+    const HelperProbe& probe, const std::vector<std::string>& withheld);
 
 // A capability's value as a number or a truth; 0 and false where the host does not name it.
 int32_t CapabilityNumber(const HelperProbe& probe, const std::string& name);

@@ -43,6 +43,27 @@ TEST(HostInfoTest, HasNoHypervisorWhereKvmIsUnusable) {
   EXPECT_EQ(HostInfo({}, {}, {}, "", 0).Describe({}).hypervisor_kind, "kvm");
 }
 
+TEST(HostInfoTest, ShowsWhatIsWithheldAsAbsent) {
+  const HelperProbe probe{.capabilities = {{"irqfd", "true"}, {"max_vcpus", "8"}}};
+  const HostView view =
+      HostInfo({}, probe, {}, "", 0, {"max_vcpus", "coalesced_io", "max_vcpus"}).Describe({});
+  EXPECT_EQ(view.withheld, (std::vector<std::string>{"coalesced_io", "max_vcpus"}));
+  EXPECT_EQ(view.probe.capabilities.at("max_vcpus"), "0");
+  EXPECT_EQ(view.probe.capabilities.at("coalesced_io"), "false");
+  EXPECT_EQ(view.probe.capabilities.at("irqfd"), "true");
+}
+
+TEST(UsableCapabilitiesTest, AreThoseProbedLessThoseWithheld) {
+  const HelperProbe probe{.capabilities = {{"irqfd", "true"}, {"max_vcpus", "8"}}};
+  ASSERT_OK_AND_ASSIGN(const auto host, UsableCapabilities(probe, {"irqfd"}));
+  ASSERT_TRUE(host.has_value());
+  EXPECT_FALSE(host->irqfd);
+  EXPECT_EQ(host->max_vcpus, 8u);
+  EXPECT_THAT(host->WhyAbsent("irqfd"), ::testing::HasSubstr("withheld"));
+  EXPECT_THAT(UsableCapabilities({.kvm_unusable = "no"}, {}), IsOkAndHolds(std::nullopt));
+  EXPECT_THAT(UsableCapabilities(probe, {"warp"}), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(CapabilityTest, ReadsNumbersAndTruths) {
   const HelperProbe probe{.capabilities = {{"max_vcpus", "254"}, {"a", "true"}, {"b", "false"}}};
   EXPECT_EQ(CapabilityNumber(probe, "max_vcpus"), 254);

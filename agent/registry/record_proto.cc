@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/registry/v1/registry.pb.h"
 #include "vmm/base/status.h"
+#include "vmm/core/vm_plan_proto.h"
 
 namespace drover {
 namespace {
@@ -13,6 +14,7 @@ void SpecToProto(const VmSpec& spec, registry::v1::VmRecord* proto) {
   proto->set_kernel_path(spec.kernel_path);
   proto->set_initrd_path(spec.initrd_path);
   proto->set_command_line(spec.command_line);
+  FeaturesToProto(spec.features, proto->mutable_features());
 }
 
 void StateToProto(const VmRecord& record, registry::v1::VmRecord* proto) {
@@ -29,8 +31,8 @@ void StateToProto(const VmRecord& record, registry::v1::VmRecord* proto) {
 }
 
 VmSpec SpecFromProto(const registry::v1::VmRecord& proto) {
-  return {proto.vcpus(), proto.memory_mib(), proto.kernel_path(), proto.initrd_path(),
-          proto.command_line()};
+  return {proto.vcpus(),       proto.memory_mib(),   proto.kernel_path(),
+          proto.initrd_path(), proto.command_line(), FeaturesFromProto(proto.features())};
 }
 
 void StateFromProto(const registry::v1::VmRecord& proto, VmRecord* record) {
@@ -63,6 +65,7 @@ std::string EncodeRecord(const VmRecord& record) {
   proto.set_id(record.id);
   proto.set_uid(record.uid);
   SpecToProto(record.spec, &proto);
+  PlanToProto(record.plan, proto.mutable_plan());
   proto.mutable_labels()->insert(record.labels.begin(), record.labels.end());
   proto.set_create_time(record.create_time);
   proto.set_request_id(record.request_id);
@@ -79,6 +82,7 @@ absl::StatusOr<VmRecord> DecodeRecord(absl::string_view bytes) {
   record.id = proto.id();
   record.uid = proto.uid();
   record.spec = SpecFromProto(proto);
+  record.plan = PlanFromProto(proto.plan());
   record.labels.insert(proto.labels().begin(), proto.labels().end());
   record.create_time = proto.create_time();
   record.request_id = proto.request_id();

@@ -35,7 +35,20 @@ VmRecord Record(const std::string& id) {
   VmRecord record;
   record.id = id;
   record.uid = "uid-of-" + id;
-  record.spec = {4, 512, "/images/k", "/images/i", "console=ttyS0"};
+  record.spec = {4,
+                 512,
+                 "/images/k",
+                 "/images/i",
+                 "console=ttyS0",
+                 {.memory_pages = {MemoryPages::k2M, true},
+                  .dirty_log = {DirtyLogMode::kRing, false},
+                  .snapshots = {SnapshotMode::kPaused, true},
+                  .migration = {MigrationMode::kPostCopy, false}}};
+  record.plan = {MemoryPages::k2M,
+                 DirtyLogMode::kBitmap,
+                 SnapshotMode::kPaused,
+                 MigrationMode::kPreCopy,
+                 {{"f", "w", "t", "c", "r"}, {"f2", "w2", "t2", "c2", "r2"}}};
   record.labels = {{"a", "1"}, {"b", ""}};
   record.state = VmState::kStopping;
   record.state_reason = "R";

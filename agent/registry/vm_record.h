@@ -15,6 +15,7 @@ struct VmRecord {
   std::string id;
   std::string uid;
   VmSpec spec;
+  VmPlan plan;  // of the create, then of the worker that ran last
   std::map<std::string, std::string> labels;
   VmState state = VmState::kCreated;
   std::string state_reason;

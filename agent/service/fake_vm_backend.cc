@@ -165,6 +165,11 @@ std::vector<VmView> FakeVmBackend::Snapshot() {
   return vms;
 }
 
+void FakeVmBackend::SetPlan(const std::string& id, const VmPlan& plan) {
+  MutexLock lock(&mutex_);
+  vms_.at(id).plan = plan;
+}
+
 void FakeVmBackend::FailNext(absl::Status error) {
   MutexLock lock(&mutex_);
   failure_ = std::move(error);

@@ -36,6 +36,8 @@ class FakeVmBackend : public VmBackend {
   Fd TakeGuestConsole();
   // What the next AttachConsole says was lost.
   void SetLostBytes(uint64_t lost);
+  // What a VM got of its features.
+  void SetPlan(const std::string& id, const VmPlan& plan);
   // From now on a Stop lasts until it is cancelled.
   void HangStops();
   // What the last Stop was given.

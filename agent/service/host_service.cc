@@ -21,6 +21,7 @@ void HypervisorToProto(const HostView& host, v1::Hypervisor* proto) {
   proto->set_postcopy_restore(CapabilityFlag(probe, "postcopy_restore"));
   proto->set_exposes_vcpu_exits(CapabilityFlag(probe, "exposes_vcpu_exits"));
   proto->set_custom_mmio_devices(CapabilityFlag(probe, "custom_mmio_devices"));
+  for (const std::string& name : host.withheld) proto->add_withheld_capabilities(name);
   proto->mutable_capabilities()->insert(probe.capabilities.begin(), probe.capabilities.end());
 }
 

@@ -51,6 +51,8 @@ google::rpc::ErrorInfo MakeErrorInfo(const absl::Status& status, const ErrorMeta
     if (value.empty() || info.metadata_size() == kMaxMetadataPairs) continue;
     (*info.mutable_metadata())[key] = CleanUtf8(value, kMaxMetadataValueBytes);
   }
+  if (const std::string capability = CapabilityOf(status); !capability.empty())
+    (*info.mutable_metadata())["capability"] = CleanUtf8(capability, kMaxMetadataValueBytes);
   return info;
 }
 

@@ -38,6 +38,15 @@ TEST(ToGrpcStatusTest, NamesTheCodeWhereThereIsNoReason) {
   EXPECT_EQ(DecodeRpcError(ToGrpcStatus(absl::DataLossError("x"))).reason, "DATA_LOSS");
 }
 
+TEST(ToGrpcStatusTest, NamesTheMissingCapability) {
+  const absl::Status status = WithCapability(
+      InvalidFields({{"vm.spec.dirty_log.kind", "required"}}, "CAPABILITY_MISSING"), "irqfd");
+  const RpcError error = DecodeRpcError(ToGrpcStatus(status, {{"vm_id", "a"}}));
+  EXPECT_EQ(error.reason, "CAPABILITY_MISSING");
+  EXPECT_THAT(error.metadata,
+              UnorderedElementsAre(Pair("vm_id", "a"), Pair("capability", "irqfd")));
+}
+
 TEST(ToGrpcStatusTest, ListsEveryField) {
   const RpcError error =
       DecodeRpcError(ToGrpcStatus(InvalidFields({{"vm_id", "bad"}, {"vm.spec.vcpus", "0"}})));

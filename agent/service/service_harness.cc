@@ -27,8 +27,8 @@ HostInfo MakeHost() {
                    .cgroup_version = 2,
                    .warnings = {"no user namespaces"},
                    .image_directories = {"/images"}},
-                  {.vcpus = 8, .memory_mib = 16384, .vms = 100}, "0.1.0",
-                  1'700'000'000'000'000'000);
+                  {.vcpus = 8, .memory_mib = 16384, .vms = 100}, "0.1.0", 1'700'000'000'000'000'000,
+                  {"tsc_control"});
 }
 
 std::unique_ptr<ConsoleStreams> MakeConsoles(const BackendGate* gate,

@@ -46,11 +46,43 @@ TEST(VmToProtoTest, CarriesEverything) {
   EXPECT_EQ(proto.worker().start_time().seconds(), 3);
 }
 
+TEST(VmToProtoTest, CarriesFeaturesAndFallbacks) {
+  VmView vm;
+  vm.spec.features.dirty_log = {DirtyLogMode::kRing, false};
+  vm.spec.features.memory_pages = {MemoryPages::k2M, true};
+  vm.plan = {MemoryPages::k2M,
+             DirtyLogMode::kBitmap,
+             SnapshotMode::kLive,
+             MigrationMode::kPreCopy,
+             {{"vm.spec.dirty_log.kind", "dirty ring", "dirty bitmap", "dirty_ring_bytes", "why"}}};
+  v1::Vm proto;
+  VmToProto(vm, &proto);
+  EXPECT_EQ(proto.spec().dirty_log().kind(), v1::DIRTY_LOG_KIND_RING);
+  EXPECT_FALSE(proto.spec().dirty_log().required());
+  EXPECT_TRUE(proto.spec().memory_pages().required());
+  EXPECT_FALSE(proto.spec().has_snapshots());
+  EXPECT_EQ(proto.resolved_features().page_size(), v1::PAGE_SIZE_2M);
+  EXPECT_EQ(proto.resolved_features().dirty_log_kind(), v1::DIRTY_LOG_KIND_BITMAP);
+  EXPECT_EQ(proto.resolved_features().snapshot_mode(), v1::SNAPSHOT_MODE_LIVE);
+  EXPECT_EQ(proto.resolved_features().migration_mode(), v1::MIGRATION_MODE_PRE_COPY);
+  ASSERT_EQ(proto.fallbacks_size(), 1);
+  EXPECT_EQ(proto.fallbacks(0).field(), "vm.spec.dirty_log.kind");
+  EXPECT_EQ(proto.fallbacks(0).wanted(), "dirty ring");
+  EXPECT_EQ(proto.fallbacks(0).taken(), "dirty bitmap");
+  EXPECT_EQ(proto.fallbacks(0).capability(), "dirty_ring_bytes");
+  EXPECT_EQ(proto.fallbacks(0).reason(), "why");
+  v1::CreateVmRequest request;
+  *request.mutable_vm()->mutable_spec() = proto.spec();
+  EXPECT_EQ(CreateVmParamsFromProto(request).spec.features, vm.spec.features);
+}
+
 TEST(VmToProtoTest, LeavesAbsentPartsUnset) {
   v1::Vm proto;
   VmToProto(VmView(), &proto);
   EXPECT_FALSE(proto.has_worker());
   EXPECT_FALSE(proto.has_create_time());
+  EXPECT_FALSE(proto.has_resolved_features());
+  EXPECT_FALSE(proto.spec().has_memory_pages());
 }
 
 TEST(CreateVmParamsFromProtoTest, ReadsEveryField) {

@@ -219,6 +219,7 @@ TEST_F(VmServiceTest, DescribesTheHost) {
   EXPECT_EQ(host.capacity().vms(), 100);
   EXPECT_EQ(host.hypervisor().max_vcpus(), 254);
   EXPECT_EQ(host.hypervisor().capabilities().at("irqfd"), "true");
+  EXPECT_THAT(host.hypervisor().withheld_capabilities(), ElementsAre("tsc_control"));
   EXPECT_EQ(host.cgroup_version(), "v2");
   EXPECT_THAT(host.warnings(), ElementsAre("no user namespaces"));
 }

@@ -147,6 +147,7 @@ VmManager& FakeHost::StartAgent() {
   options.observer = &stats;
   options.workers_directory = state_dir_ + "/workers";
   options.host = host;
+  options.withheld = withheld;
   options.limits = limits;
   auto agent = VmManager::Create(options);
   DROVER_CHECK(agent.ok());
@@ -170,6 +171,13 @@ FakeWorker* FakeHost::WorkerOf(const std::string& instance_id) {
 int FakeHost::Launches() {
   MutexLock lock(&mutex_);
   return static_cast<int>(workers_.size());
+}
+
+BackendCapabilities FakeHost::Capabilities() {
+  std::map<std::string, std::string> fields = BackendCapabilities().ToMap();
+  for (auto& [name, value] : fields) value = value == "false" ? "true" : "46";
+  fields["max_vcpus"] = "8";
+  return BackendCapabilities::FromMap(fields);
 }
 
 CreateVmParams FakeHost::Params(const std::string& id) {

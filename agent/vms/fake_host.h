@@ -37,7 +37,10 @@ class FakeHost {
   bool agent_crashed() const { return crashed_; }
 
   VmLimits limits;
-  HostLimits host = {.max_vcpus = 8, .memory_mib = 1024, .reserved_mib = 24, .max_vms = 10};
+  // Whose hypervisor can do everything, with at most 8 vCPUs.
+  HostLimits host = {
+      .capabilities = Capabilities(), .memory_mib = 1024, .reserved_mib = 24, .max_vms = 10};
+  std::vector<std::string> withheld;  // that the next agent tells workers to do without
   VmStatsCounter stats;
   FakeRegistry registry;
   FakeHelper helper;
@@ -49,6 +52,7 @@ class FakeHost {
   FakeWorker* WorkerOf(const std::string& instance_id);
   int Launches();
 
+  static BackendCapabilities Capabilities();
   static CreateVmParams Params(const std::string& id);
   // Creates and starts; the view is running.
   VmView Run(const std::string& id);

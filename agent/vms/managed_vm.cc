@@ -27,6 +27,7 @@ VmView ViewOf(const VmRecord& record) {
   view.state_change_time = record.state_change_time;
   view.generation = record.generation;
   view.boot_count = record.boot_count;
+  view.plan = record.plan;
   return view;
 }
 
@@ -186,6 +187,7 @@ void ManagedVm::ApplyLatest() {
   if (state != before.state)
     SetState(&next, state, state == VmState::kStopping ? "STOP_REQUESTED" : "", "");
   next.boot_count = BootCount(before, report->boot_count);
+  if (report->plan != VmPlan()) next.plan = report->plan;
   if (next == before) return;
   // A guest that boots again and again keeps its clients' etags good.
   if (state != before.state) ++next.generation;

@@ -29,9 +29,13 @@ class BackgroundPut {
   std::future<absl::Status> result_;
 };
 
-MachineConfig ConfigOf(const VmRecord& record) {
-  return {record.id, static_cast<uint32_t>(record.spec.vcpus),
-          static_cast<uint64_t>(record.spec.memory_mib) << 20, record.spec.command_line};
+MachineConfig ConfigOf(const VmRecord& record, const std::vector<std::string>& withheld) {
+  return {record.id,
+          static_cast<uint32_t>(record.spec.vcpus),
+          static_cast<uint64_t>(record.spec.memory_mib) << 20,
+          record.spec.command_line,
+          record.spec.features,
+          withheld};
 }
 
 WorkerLaunchOptions LaunchOptionsOf(const VmRecord& record) {
@@ -121,7 +125,8 @@ absl::StatusOr<std::shared_ptr<WorkerSession>> ManagedVm::LaunchWorker(const VmR
   ASSIGN_OR_RETURN(LaunchedWorker worker, environment_->helper->Launch(LaunchOptionsOf(starting)));
   worker.identity.instance_id = starting.instance_id;
   std::shared_ptr<WorkerSession> session = NewSession(std::move(worker));
-  const auto greeting = session->BringUp(ConfigOf(starting), environment_->limits.bring_up);
+  const auto greeting =
+      session->BringUp(ConfigOf(starting, environment_->withheld), environment_->limits.bring_up);
   if (greeting.ok() && greeting->machine.state == ReportedState::kRunning) return session;
   session->Close();
   if (!greeting.ok()) return greeting.status();

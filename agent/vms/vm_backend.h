@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "vmm/base/fd.h"
+#include "vmm/core/vm_plan.h"
 
 namespace drover {
 
@@ -33,6 +34,7 @@ struct VmSpec {
   std::string kernel_path;
   std::string initrd_path;
   std::string command_line;
+  VmFeatures features;
   bool operator==(const VmSpec&) const = default;
 };
 
@@ -57,6 +59,7 @@ struct VmView {
   int64_t state_change_time = 0;  // nanoseconds since the Unix epoch
   int64_t generation = 0;         // the etag is its decimal text
   int32_t boot_count = 0;
+  VmPlan plan;  // of the create, then of the worker that ran last
   std::optional<VmWorkerView> worker;
 };
 

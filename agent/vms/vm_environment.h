@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "agent/helper/helper.h"
 #include "agent/registry/registry.h"
@@ -51,7 +52,8 @@ struct VmEnvironment {
   WorkerLoop* loop = nullptr;
   Executor* executor = nullptr;
   Janitor* janitor = nullptr;
-  std::string workers_directory;  // STATE_DIR/workers
+  std::string workers_directory;      // STATE_DIR/workers
+  std::vector<std::string> withheld;  // capabilities that every worker does without
   VmLimits limits;
   // The VM is gone from the registry.
   std::function<void(const ManagedVm*)> forget;

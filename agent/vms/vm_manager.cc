@@ -45,12 +45,13 @@ class Share {
 
 }  // namespace
 
-VmManager::VmManager(Options options) : host_(options.host) {
+VmManager::VmManager(Options options) : host_(std::move(options.host)) {
   environment_.registry = options.registry;
   environment_.helper = options.helper;
   environment_.clock = options.clock;
   environment_.observer = options.observer != nullptr ? options.observer : &no_observer_;
   environment_.workers_directory = std::move(options.workers_directory);
+  environment_.withheld = std::move(options.withheld);
   environment_.limits = options.limits;
   environment_.forget = [this](const ManagedVm* vm) { Forget(vm); };
 }

@@ -32,6 +32,7 @@ class VmManager : public VmBackend {
     VmObserver* observer = nullptr;  // may be null
     std::string workers_directory;   // STATE_DIR/workers
     HostLimits host;
+    std::vector<std::string> withheld;  // capabilities that every worker does without
     VmLimits limits;
   };
 
@@ -87,7 +88,7 @@ class VmManager : public VmBackend {
   absl::Status CheckFiles(const VmSpec& spec);
   absl::StatusOr<VmPtr> FindRepeated(const CreateVmParams& params);
   absl::StatusOr<VmPtr> Reserve(const CreateVmParams& params);
-  absl::StatusOr<VmView> Record(const CreateVmParams& params);
+  absl::StatusOr<VmView> Record(const CreateVmParams& params, const VmPlan& plan);
   HostAllocation AllocationLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   VmPtr ByRequest(const std::string& request_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool RequestUnderWay(const std::string& request_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -6,16 +6,18 @@
 #include "agent/errors/field_violations.h"
 #include "agent/vms/uuid.h"
 #include "agent/vms/vm_manager.h"
+#include "vmm/base/log.h"
 #include "vmm/base/status.h"
 
 namespace drover {
 namespace {
 
-VmRecord NewRecord(const CreateVmParams& params, int64_t now) {
+VmRecord NewRecord(const CreateVmParams& params, const VmPlan& plan, int64_t now) {
   VmRecord record;
   record.id = params.id;
   record.uid = NewUuid();
   record.spec = params.spec;
+  record.plan = plan;
   record.labels = params.labels;
   record.request_id = params.request_id;
   record.create_time = now;
@@ -24,12 +26,24 @@ VmRecord NewRecord(const CreateVmParams& params, int64_t now) {
 }
 
 // What a create would make.
-VmView Preview(const CreateVmParams& params) {
+VmView Preview(const CreateVmParams& params, const VmPlan& plan) {
   VmView view;
   view.id = params.id;
   view.spec = params.spec;
+  view.plan = plan;
   view.labels = params.labels;
   return view;
+}
+
+void LogFallbacks(const std::string& id, const VmPlan& plan) {
+  for (const Fallback& fallback : plan.fallbacks)
+    Log(LogLevel::kInfo, "the host cannot serve a VM's preference",
+        {{"vm", id},
+         {"field", fallback.field},
+         {"wanted", fallback.wanted},
+         {"taken", fallback.taken},
+         {"capability", fallback.capability},
+         {"reason", fallback.reason}});
 }
 
 absl::Status Exists(const std::string& id) {
@@ -117,8 +131,8 @@ absl::StatusOr<VmManager::VmPtr> VmManager::Reserve(const CreateVmParams& params
   }
 }
 
-absl::StatusOr<VmView> VmManager::Record(const CreateVmParams& params) {
-  const VmRecord record = NewRecord(params, environment_.clock->UnixNanos());
+absl::StatusOr<VmView> VmManager::Record(const CreateVmParams& params, const VmPlan& plan) {
+  const VmRecord record = NewRecord(params, plan, environment_.clock->UnixNanos());
   const absl::Status status = environment_.registry->Put(record, Durability::kDurable);
   MutexLock lock(&mutex_);
   reserved_.erase(params.id);
@@ -130,13 +144,15 @@ absl::StatusOr<VmView> VmManager::Record(const CreateVmParams& params) {
 }
 
 absl::StatusOr<VmView> VmManager::Create(const CreateVmParams& params) {
-  RETURN_IF_ERROR(InvalidFields(ValidateCreate(params, host_)));
+  ASSIGN_OR_RETURN(const VmPlan plan, ResolveCreate(params, host_));
   ASSIGN_OR_RETURN(const VmPtr repeated, FindRepeated(params));
   if (repeated != nullptr) return repeated->View();
   RETURN_IF_ERROR(CheckFiles(params.spec));
   ASSIGN_OR_RETURN(const VmPtr raced, Reserve(params));
   if (raced != nullptr) return raced->View();
-  return params.validate_only ? Preview(params) : Record(params);
+  if (params.validate_only) return Preview(params, plan);
+  LogFallbacks(params.id, plan);
+  return Record(params, plan);
 }
 
 }  // namespace drover

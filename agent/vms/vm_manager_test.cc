@@ -77,6 +77,58 @@ TEST_F(VmManagerTest, CreateRefusesBadInput) {
   EXPECT_THAT(agent().Snapshot(), IsEmpty());
 }
 
+TEST_F(VmManagerTest, AVmIsResolvedAtItsCreateAndByItsWorker) {
+  const VmPlan workers = {MemoryPages::k4K,
+                          DirtyLogMode::kBitmap,
+                          SnapshotMode::kPaused,
+                          MigrationMode::kPreCopy,
+                          {{"vm.spec.memory_pages.size", "2 MiB pages", "4 KiB pages",
+                            "hugetlb_2mib", "none is free"}}};
+  host_.host.capabilities->dirty_ring_bytes = 0;
+  host_.withheld = {"msr_filter"};
+  host_.on_new_worker = [&](FakeWorker* worker) { worker->set_plan(workers); };
+  host_.StartAgent();
+  CreateVmParams params = FakeHost::Params("a");
+  params.spec.features = {.memory_pages = {MemoryPages::k2M, false},
+                          .dirty_log = {DirtyLogMode::kRing, false}};
+  params.validate_only = true;
+  EXPECT_THAT(agent().Create(params)->plan.fallbacks, SizeIs(1));
+  params.validate_only = false;
+  ASSERT_OK(agent().Create(params));
+  EXPECT_EQ(Get("a").plan.memory_pages, MemoryPages::k2M);
+  ASSERT_THAT(Get("a").plan.fallbacks, SizeIs(1));
+  EXPECT_EQ(Get("a").plan.fallbacks[0].capability, "dirty_ring_bytes");
+  ASSERT_OK_AND_ASSIGN(const VmView started, agent().Start("a", ""));
+  EXPECT_EQ(started.plan, workers);
+  EXPECT_EQ(host_.worker()->config().features, params.spec.features);
+  EXPECT_THAT(host_.worker()->config().withheld, ElementsAre("msr_filter"));
+  host_.StartAgent();
+  EXPECT_EQ(Get("a").plan, workers);
+  params.id = "b";
+  params.spec.features.dirty_log.required = true;
+  const absl::Status refused = agent().Create(params).status();
+  ExpectError(refused, absl::StatusCode::kInvalidArgument, "CAPABILITY_MISSING");
+  EXPECT_EQ(FieldOf(refused), "vm.spec.dirty_log.kind");
+  EXPECT_EQ(CapabilityOf(refused), "dirty_ring_bytes");
+  EXPECT_THAT(agent().Snapshot(), SizeIs(1));
+}
+
+// A worker that finds less than the agent's probe did.
+TEST_F(VmManagerTest, ACapabilityThatIsGoneAtTheStart) {
+  host_.on_new_worker = [](FakeWorker* worker) {
+    worker->Refuse(WorkerCall::kConfigure, RefusalStatus({{"vm.spec.snapshots.mode", "userfaultfd",
+                                                           "the host has no capability userfaultfd",
+                                                           "CAPABILITY_MISSING"}}));
+  };
+  ASSERT_OK(agent().Create(FakeHost::Params("a")));
+  const absl::Status status = agent().Start("a", "").status();
+  ExpectError(status, absl::StatusCode::kInvalidArgument, "CAPABILITY_MISSING");
+  EXPECT_EQ(FieldOf(status), "vm.spec.snapshots.mode");
+  EXPECT_EQ(CapabilityOf(status), "userfaultfd");
+  EXPECT_EQ(Get("a").state, VmState::kCreated);
+  EXPECT_TRUE(FakeHost::Eventually([&] { return host_.helper.instances().empty(); }));
+}
+
 TEST_F(VmManagerTest, IdsAreUnique) {
   ASSERT_OK(agent().Create(FakeHost::Params("a")));
   ExpectError(agent().Create(FakeHost::Params("a")).status(), absl::StatusCode::kAlreadyExists,

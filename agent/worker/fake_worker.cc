@@ -9,6 +9,7 @@
 #include "proto/worker/v1/worker.pb.h"
 #include "vmm/base/status.h"
 #include "vmm/base/status_proto.h"
+#include "vmm/core/vm_plan_proto.h"
 
 namespace drover {
 namespace {
@@ -18,6 +19,16 @@ void FillStatus(const MachineReport& report, worker::v1::MachineStatus* proto) {
   proto->set_reason(report.reason);
   proto->set_message(report.message);
   proto->set_boot_count(report.boot_count);
+  if (report.plan != VmPlan()) PlanToProto(report.plan, proto->mutable_plan());
+}
+
+MachineConfig ConfigOf(const worker::v1::ConfigureRequest& proto) {
+  return {proto.vm_id(),
+          proto.vcpus(),
+          proto.memory_bytes(),
+          proto.command_line(),
+          FeaturesFromProto(proto.features()),
+          {proto.withheld_capabilities().begin(), proto.withheld_capabilities().end()}};
 }
 
 std::string EncodeMachine(uint64_t sequence, const MachineReport& report) {
@@ -112,9 +123,7 @@ void FakeWorker::Handle(const ChannelMessage& message) {
     MutexLock lock(&mutex_);
     calls_.push_back(call);
     behaviour = script_[call];
-    if (request.has_configure())
-      config_ = {request.configure().vm_id(), request.configure().vcpus(),
-                 request.configure().memory_bytes(), request.configure().command_line()};
+    if (request.has_configure()) config_ = ConfigOf(request.configure());
   }
   switch (behaviour.kind) {
     case Behaviour::kObey:
@@ -186,6 +195,7 @@ absl::Status FakeWorker::Apply(WorkerCall call, bool* ends) {
                        : call == WorkerCall::kPowerButton ? runs || paused
                                                           : state == ReportedState::kCreated;
   if (!allowed) return WrongState(report_);
+  if (call == WorkerCall::kConfigure) report_.plan = plan_;
   *ends = call == WorkerCall::kStop || (call == WorkerCall::kPowerButton && obeys_power_button_);
   if (call == WorkerCall::kStart || call == WorkerCall::kReset) ++report_.boot_count;
   if (call == WorkerCall::kStart || call == WorkerCall::kReset || call == WorkerCall::kResume)
@@ -222,6 +232,11 @@ void FakeWorker::Script(WorkerCall call, Behaviour behaviour) {
 void FakeWorker::set_obeys_power_button(bool obeys) {
   MutexLock lock(&mutex_);
   obeys_power_button_ = obeys;
+}
+
+void FakeWorker::set_plan(VmPlan plan) {
+  MutexLock lock(&mutex_);
+  plan_ = std::move(plan);
 }
 
 void FakeWorker::set_instance_id(const std::string& instance_id) {

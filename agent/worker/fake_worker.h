@@ -46,6 +46,8 @@ class FakeWorker {
   }
   // The power button makes the guest power off at once (it does nothing at first).
   void set_obeys_power_button(bool obeys);
+  // What the machine's plan is from Configure on.
+  void set_plan(VmPlan plan);
   void set_instance_id(const std::string& instance_id);
   void set_protocol(uint32_t protocol);
 
@@ -97,6 +99,7 @@ class FakeWorker {
   bool obeys_power_button_ ABSL_GUARDED_BY(mutex_) = false;
   std::map<WorkerCall, Behaviour> script_ ABSL_GUARDED_BY(mutex_);
   MachineReport report_ ABSL_GUARDED_BY(mutex_);
+  VmPlan plan_ ABSL_GUARDED_BY(mutex_);
   MachineConfig config_ ABSL_GUARDED_BY(mutex_);
   std::vector<WorkerCall> calls_ ABSL_GUARDED_BY(mutex_);
   Fd console_ ABSL_GUARDED_BY(mutex_);

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "vmm/core/vm_plan.h"
 
 namespace drover {
 
@@ -30,6 +33,7 @@ struct MachineReport {
   std::string reason;
   std::string message;
   uint32_t boot_count = 0;  // of this worker
+  VmPlan plan;              // empty until it is configured
   bool operator==(const MachineReport&) const = default;
 };
 
@@ -47,6 +51,8 @@ struct MachineConfig {
   uint32_t vcpus = 1;
   uint64_t memory_bytes = 0;
   std::string command_line;
+  VmFeatures features;
+  std::vector<std::string> withheld;  // capabilities
 };
 
 }  // namespace drover

@@ -88,6 +88,29 @@ TEST_F(WorkerClientTest, BringsUpAMachine) {
               ElementsAre(WorkerCall::kHello, WorkerCall::kConfigure, WorkerCall::kStart));
 }
 
+TEST_F(WorkerClientTest, TheMachinesPlanComesCleaned) {
+  VmPlan plan = {
+      MemoryPages::k4K,
+      static_cast<DirtyLogMode>(77),
+      SnapshotMode::kPaused,
+      MigrationMode::kUnspecified,
+      {{"vm.spec.x\x1b[", "2 MiB\npages", "4 KiB pages", "UPPER", std::string(2000, 'r')}}};
+  plan.fallbacks.resize(30, plan.fallbacks[0]);
+  worker_->set_plan(plan);
+  MachineConfig config = {"vm", 2, 4096, "", {.dirty_log = {DirtyLogMode::kRing, true}}, {"irqfd"}};
+  ASSERT_OK_AND_ASSIGN(const WorkerGreeting greeting, client_->BringUp("i-1", config, kLong));
+  EXPECT_EQ(worker_->config().features, config.features);
+  EXPECT_THAT(worker_->config().withheld, ElementsAre("irqfd"));
+  const VmPlan& got = greeting.machine.plan;
+  EXPECT_EQ(got.memory_pages, MemoryPages::k4K);
+  EXPECT_EQ(got.dirty_log, DirtyLogMode::kUnspecified);
+  ASSERT_EQ(got.fallbacks.size(), 16u);
+  EXPECT_EQ(got.fallbacks[0].field, "");
+  EXPECT_EQ(got.fallbacks[0].wanted, "2 MiB?pages");
+  EXPECT_EQ(got.fallbacks[0].capability, "");
+  EXPECT_EQ(got.fallbacks[0].reason.size(), 1024u);
+}
+
 TEST_F(WorkerClientTest, EveryCall) {
   ASSERT_OK(client_->Hello("i-1", kLong));
   ASSERT_OK(client_->Configure({"vm", 1, 4096, ""}, kLong));

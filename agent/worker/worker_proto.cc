@@ -8,12 +8,14 @@
 #include "proto/worker/v1/worker.pb.h"
 #include "vmm/base/status.h"
 #include "vmm/base/status_proto.h"
+#include "vmm/core/vm_plan_proto.h"
 
 namespace drover {
 namespace {
 
 constexpr size_t kMaxReasonBytes = 63;
 constexpr size_t kMaxMessageBytes = 1024;
+constexpr size_t kMaxWordBytes = 64;
 constexpr size_t kMaxVersionBytes = 64;
 constexpr size_t kMaxInstanceBytes = 63;
 
@@ -47,9 +49,21 @@ ReportedState StateOf(int state) {
   return known ? static_cast<ReportedState>(state) : ReportedState::kUnspecified;
 }
 
+VmPlan PlanOf(const worker::v1::MachinePlan& proto) {
+  VmPlan plan = PlanFromProto(proto);
+  for (Fallback& fallback : plan.fallbacks) {
+    fallback.field = CleanField(fallback.field.substr(0, kMaxWordBytes));
+    fallback.wanted = CleanText(fallback.wanted, kMaxWordBytes);
+    fallback.taken = CleanText(fallback.taken, kMaxWordBytes);
+    fallback.capability = CleanField(fallback.capability.substr(0, kMaxWordBytes));
+    fallback.reason = CleanText(fallback.reason, kMaxMessageBytes);
+  }
+  return plan;
+}
+
 MachineReport ReportOf(const worker::v1::MachineStatus& proto) {
   return {StateOf(proto.state()), CleanReason(proto.reason()),
-          CleanText(proto.message(), kMaxMessageBytes), proto.boot_count()};
+          CleanText(proto.message(), kMaxMessageBytes), proto.boot_count(), PlanOf(proto.plan())};
 }
 
 WorkerGreeting GreetingOf(const worker::v1::HelloResponse& proto) {
@@ -62,8 +76,9 @@ absl::Status StatusOf(const worker::v1::Status& proto) {
   if (raw.ok()) return raw;
   absl::Status status(raw.code(), CleanText(std::string(raw.message()), kMaxMessageBytes));
   if (const auto error = PosixErrno(raw)) status = WithPosixErrno(std::move(status), *error);
-  return WithField(WithReason(std::move(status), CleanReason(ReasonOf(raw))),
-                   CleanField(FieldOf(raw)));
+  status = WithField(WithReason(std::move(status), CleanReason(ReasonOf(raw))),
+                     CleanField(FieldOf(raw)));
+  return WithCapability(std::move(status), CleanField(CapabilityOf(raw)));
 }
 
 void FillHello(worker::v1::HelloRequest* hello) {
@@ -76,6 +91,8 @@ void FillConfigure(const MachineConfig& config, worker::v1::ConfigureRequest* pr
   proto->set_vcpus(config.vcpus);
   proto->set_memory_bytes(config.memory_bytes);
   proto->set_command_line(config.command_line);
+  FeaturesToProto(config.features, proto->mutable_features());
+  for (const std::string& name : config.withheld) proto->add_withheld_capabilities(name);
 }
 
 void FillCall(WorkerCall call, const MachineConfig& config, worker::v1::WorkerRequest* request) {

@@ -104,11 +104,12 @@ TEST_F(JailTest, HoldsOnlyTheDescriptorsItNeeds) {
   std::set<std::string> unexpected;
   for (const auto& entry : fs::directory_iterator(Proc("fd"))) {
     const std::string target = Link(entry.path());
-    const bool known =
-        absl::StartsWith(target, "socket:") || absl::StartsWith(target, "anon_inode:") ||
-        absl::StrContains(target, "memfd:guest-memory") || absl::EndsWith(target, "/kvm") ||
-        absl::EndsWith(target, "/null") || absl::StrContains(target, "/workers/") ||
-        absl::EndsWith(target, "/guest") || absl::StartsWith(target, "pipe:");
+    const bool known = absl::StartsWith(target, "socket:") ||
+                       absl::StartsWith(target, "anon_inode:") ||
+                       absl::StrContains(target, "memfd:guest-memory") ||
+                       absl::EndsWith(target, "/kvm") || absl::EndsWith(target, "/userfaultfd") ||
+                       absl::EndsWith(target, "/null") || absl::StrContains(target, "/workers/") ||
+                       absl::EndsWith(target, "/guest") || absl::StartsWith(target, "pipe:");
     if (!known) unexpected.insert(target);
   }
   EXPECT_THAT(unexpected, IsEmpty());
