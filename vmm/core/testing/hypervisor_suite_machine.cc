@@ -1,12 +1,14 @@
 // Ioevents, interrupts, clocks, capabilities, and vCPUs that run no guest code.
 #include <fcntl.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <thread>
 
 #include "vmm/base/status_matchers.h"
 #include "vmm/core/testing/hypervisor_suite.h"
+#include "vmm/core/vm_plan.h"
 
 namespace drover {
 namespace {
@@ -86,6 +88,37 @@ TEST_P(HypervisorSuite, AMachineWithoutAWithheldLimit) {
   EXPECT_EQ(vm().GuestPhysicalBits(), 0u);
   EXPECT_THAT(vm().CreateIrqchip({}), UnsupportedError());
   EXPECT_THAT(vm().CreateVcpu(0, 1), MalformedError());
+}
+
+// CapabilityUsages on this backend: what it has and is then withheld is refused or falls back, by
+// its name.
+TEST_P(HypervisorSuite, EachCapabilityThatIsWithheldIsRefusedOrFallsBack) {
+  for (const CapabilityUsage& usage : CapabilityUsages()) {
+    ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Hypervisor> backend, GetParam().make());
+    if (!backend->capabilities().Has(usage.name)) continue;
+    ASSERT_OK(backend->Withhold({usage.name}));
+    std::vector<std::string> missing, required;
+    for (const MemoryPages pages : {MemoryPages::k4K, MemoryPages::k2M}) {
+      VmConfig config = {
+          .vcpus = 1, .memory_bytes = uint64_t{4} << 30, .features = {}, .needs = {}};
+      config.features = {.memory_pages = {pages, false},
+                         .dirty_log = {DirtyLogMode::kRing, false},
+                         .snapshots = {SnapshotMode::kLive, false},
+                         .migration = {MigrationMode::kPostCopy, false}};
+      const VmResolution wished = ResolveVm(config, backend->capabilities());
+      for (const Fallback& fallback : wished.plan.fallbacks) missing.push_back(fallback.capability);
+      for (const Refusal& refusal : wished.refusals) missing.push_back(refusal.capability);
+      config.features.memory_pages.required = config.features.dirty_log.required = true;
+      config.features.snapshots.required = config.features.migration.required = true;
+      for (const Refusal& refusal : ResolveVm(config, backend->capabilities()).refusals)
+        required.push_back(refusal.capability);
+    }
+    const bool matters = usage.use == CapabilityUse::kRequired ||
+                         usage.use == CapabilityUse::kLimit ||
+                         usage.use == CapabilityUse::kFallback;
+    EXPECT_EQ(std::count(missing.begin(), missing.end(), usage.name) != 0, matters) << usage.name;
+    EXPECT_EQ(std::count(required.begin(), required.end(), usage.name) != 0, matters) << usage.name;
+  }
 }
 
 TEST_P(HypervisorSuite, AnUnknownCapabilityIsNotWithheld) {

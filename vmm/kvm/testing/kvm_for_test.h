@@ -15,7 +15,8 @@ namespace drover {
 inline absl::StatusOr<std::unique_ptr<KvmHypervisor>> OpenKvmForTest() {
   absl::StatusOr<Fd> kvm = OpenFile("/dev/kvm", O_RDWR);
   if (!kvm.ok()) return absl::UnavailableError(kvm.status().message());
-  return KvmHypervisor::Create(*std::move(kvm));
+  const Fd userfaultfd = OpenFile("/dev/userfaultfd", O_RDWR).value_or(Fd());
+  return KvmHypervisor::Create(*std::move(kvm), userfaultfd.get());
 }
 
 }  // namespace drover
