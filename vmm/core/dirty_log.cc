@@ -14,8 +14,6 @@ namespace {
 
 uint64_t PagesOf(const SlotMapping& slot) { return slot.range.size / PageSet::kPageBytes; }
 
-void SetAll(const SlotMapping& slot, PageWords* words) { SetPages(*words, 0, PagesOf(slot)); }
-
 absl::Status NotLogging() { return absl::FailedPreconditionError("the dirty log does not run"); }
 
 absl::Status SlotState(MemorySlot slot, const char* what) {
@@ -50,17 +48,32 @@ absl::StatusOr<SlotMapping> DirtyLog::FindSlot(MemorySlot slot) {
   return UnknownSlot(slot);
 }
 
-absl::Status DirtyLog::StartOne(const SlotMapping& slot, DirtyStart start) {
+void DirtyLog::FillIn(SlotLog* log) {
+  log->pending.resize(PageWordCount(PagesOf(log->mapping)));
+  if (!log->all) return;
+  SetPages(log->pending, 0, PagesOf(log->mapping));
+  log->any = true;
+  log->all = false;
+}
+
+absl::Status DirtyLog::ForgetOldPages(SlotLog* log) {
+  FillIn(log);
+  CollectWrites(log);
+  absl::Status status;
+  if (choice().kind == DirtyLogKind::kRing) status = CollectVcpus(nullptr, DirtyClear::kNow);
+  std::fill(log->pending.begin(), log->pending.end(), 0);
+  log->any = false;
+  return status;
+}
+
+absl::Status DirtyLog::StartOne(const SlotMapping& slot, DirtyStart start, bool watched) {
   if (logs_.empty()) memory_->SetWriteTracking(true);
-  auto [at, added] = logs_.insert({slot.slot, {slot, PageWords(PageWordCount(PagesOf(slot)))}});
+  auto [at, added] = logs_.insert({slot.slot, {slot}});
   DROVER_CHECK(added);
   absl::Status status = source_->slots().LogSlot(slot, true);
-  // What an earlier log, or writes while this one starts, have left in a ring or a bitmap.
-  if (status.ok()) CollectWrites(&at->second);
-  if (status.ok() && choice().kind == DirtyLogKind::kRing)
-    status = CollectVcpus(nullptr, DirtyClear::kNow);
-  std::fill(at->second.pending.begin(), at->second.pending.end(), 0);
-  if (start == DirtyStart::kAll) SetAll(slot, &at->second.pending);
+  if (status.ok() && (watched || choice().kind == DirtyLogKind::kRing))
+    status = ForgetOldPages(&at->second);
+  at->second.all = start == DirtyStart::kAll;
   if (!status.ok()) (void)StopOne(slot.slot);
   return status;
 }
@@ -75,9 +88,10 @@ absl::Status DirtyLog::StopOne(MemorySlot slot) {
 
 absl::Status DirtyLog::StartAll(DirtyStart start) {
   std::vector<MemorySlot> started;
+  const bool watched = !logs_.empty();
   for (const SlotMapping& slot : source_->slots().Slots()) {
     if (logs_.contains(slot.slot)) continue;
-    const absl::Status status = StartOne(slot, start);
+    const absl::Status status = StartOne(slot, start, watched);
     if (absl::IsNotFound(status)) continue;  // gone in between
     if (!status.ok()) {
       for (const MemorySlot undo : started) (void)StopOne(undo);
@@ -106,7 +120,7 @@ absl::Status DirtyLog::StartSlot(MemorySlot slot, DirtyStart start) {
   ASSIGN_OR_RETURN(const SlotMapping mapping, FindSlot(slot));
   if (logs_.contains(slot)) return SlotState(slot, "logs already");
   RETURN_IF_ERROR(source_->Prepare(start));
-  return StartOne(mapping, start);
+  return StartOne(mapping, start, !logs_.empty());
 }
 
 absl::Status DirtyLog::StopAll() {
@@ -143,26 +157,27 @@ void DirtyLog::FollowSlots() {
   if (!whole_) return;
   for (const SlotMapping& slot : now) {
     if (!slot.log_dirty_pages || logs_.contains(slot.slot)) continue;
-    SlotLog& log = logs_[slot.slot] = {slot, PageWords(PageWordCount(PagesOf(slot)))};
-    SetAll(slot, &log.pending);
+    logs_[slot.slot] = {slot, /*all=*/true};
   }
 }
 
 absl::Status DirtyLog::CollectVcpus(const MemorySlot* only, DirtyClear clear) {
   if (choice().kind == DirtyLogKind::kRing) only = nullptr;
   std::vector<DirtySource::Slot> slots;
-  for (auto& [slot, log] : logs_)
-    if (only == nullptr || *only == slot)
-      slots.push_back({log.mapping, log.pending, !AnyPage(log.pending)});
+  for (auto& [slot, log] : logs_) {
+    if (only != nullptr && *only != slot) continue;
+    FillIn(&log);
+    slots.push_back({log.mapping, log.pending, &log.any});
+  }
   return source_->Harvest(slots, clear);
 }
 
 void DirtyLog::CollectWrites(SlotLog* log) {
   // A slot that has gone in between has no pages.
-  (void)source_->slots().TakeWrites(log->mapping, log->pending);
+  log->any |= source_->slots().TakeWrites(log->mapping, log->pending).value_or(false);
   const std::vector<GuestRegion>& regions = memory_->regions();
   for (size_t i = 0; i < regions.size(); ++i)
-    if (regions[i].host == log->mapping.host) memory_->TakeWrites(i, log->pending);
+    if (regions[i].host == log->mapping.host) log->any |= memory_->TakeWrites(i, log->pending);
 }
 
 absl::Status DirtyLog::Collect(const MemorySlot* only, DirtyClear clear) {
@@ -174,7 +189,7 @@ absl::Status DirtyLog::Collect(const MemorySlot* only, DirtyClear clear) {
 
 void DirtyLog::Give(SlotLog* log, PageSet* pages) {
   const std::span<uint64_t> words = pages->WordsOf(log->mapping.slot, log->mapping.range);
-  if (AnyPage(log->pending)) MoveWords(words, log->pending);
+  if (std::exchange(log->any, false)) MoveWords(words, log->pending);
 }
 
 absl::Status DirtyLog::Harvest(PageSet* pages, DirtyClear clear) {

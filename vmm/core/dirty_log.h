@@ -81,17 +81,21 @@ class DirtyLog {
   absl::Status HandleRingFull();
 
  private:
-  // One slot that logs.
+  // One slot that logs, with what was taken from a source and not harvested.
   struct SlotLog {
     SlotMapping mapping;
-    PageWords pending;  // taken from a source and not harvested
+    bool all = false;        // every page; `pending` does not say so yet
+    bool any = false;        // some bit of `pending` is set
+    PageWords pending = {};  // empty until the first harvest, so that a start costs no memory
   };
 
   DirtyLog(std::unique_ptr<DirtySource> source, GuestMemory* memory);
 
   absl::StatusOr<SlotMapping> FindSlot(MemorySlot slot);
-  absl::Status StartOne(const SlotMapping& slot, DirtyStart start)
+  // `watched`: something logged before, so that the sources may know of old writes to the slot.
+  absl::Status StartOne(const SlotMapping& slot, DirtyStart start, bool watched)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status ForgetOldPages(SlotLog* log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StartAll(DirtyStart start) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StopOne(MemorySlot slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status StopAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -102,6 +106,7 @@ class DirtyLog {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CollectVcpus(const MemorySlot* only, DirtyClear clear)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void FillIn(SlotLog* log);
   // Moves what is pending to `pages`.
   static void Give(SlotLog* log, PageSet* pages);
   void CollectWrites(SlotLog* log) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

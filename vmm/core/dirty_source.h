@@ -90,7 +90,7 @@ class DirtySource {
   struct Slot {
     SlotMapping mapping;
     std::span<uint64_t> words;
-    bool empty = false;  // no bit is set in `words`
+    bool* any = nullptr;  // whether a bit is set in `words`: read, and set with the first
   };
 
   virtual ~DirtySource() = default;

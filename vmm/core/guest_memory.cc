@@ -155,8 +155,8 @@ void GuestMemory::SetWriteTracking(bool on) {
   tracking_.store(true);
 }
 
-void GuestMemory::TakeWrites(size_t region, std::span<uint64_t> words) {
-  if (!writes_.empty()) writes_[region]->TakeInto(words);
+bool GuestMemory::TakeWrites(size_t region, std::span<uint64_t> words) {
+  return !writes_.empty() && writes_[region]->TakeInto(words);
 }
 
 absl::StatusOr<std::span<uint8_t>> GuestMemory::HostRange(uint64_t address, uint64_t size) {

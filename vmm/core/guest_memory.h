@@ -75,8 +75,8 @@ class GuestMemory {
   // be noted or not; no later one is missed. One thread at a time (DirtyLog's lock).
   void SetWriteTracking(bool on);
   // ORs the pages of regions()[region] that were noted into `words`, bit i for page i, and forgets
-  // them. One thread at a time.
-  void TakeWrites(size_t region, std::span<uint64_t> words);
+  // them. Returns false when there were none. One thread at a time.
+  bool TakeWrites(size_t region, std::span<uint64_t> words);
 
   // Makes every byte zero again and gives the host memory back (hole punching). Huge pages stay:
   // given back, they could be another's when the guest needs them, and it would die.

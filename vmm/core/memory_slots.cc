@@ -106,7 +106,7 @@ absl::StatusOr<MemorySlot> MemorySlots::Insert(SlotMapping mapping,
   mapping.log_dirty_pages |= log_new_slots_;
   RETURN_IF_ERROR(apply_(mapping));
   Entry& entry = entries_[mapping.slot] = {mapping, std::move(region)};
-  if (log_new_slots_) entry.writes.resize(PageWordCount(PagesOf(mapping.range.size)));
+  entry.note_writes = log_new_slots_;
   return mapping.slot;
 }
 
@@ -185,8 +185,7 @@ void MemorySlots::CloseDirtyLog() {
   MutexLock lock(&mutex_);
   dirty_log_open_ = log_new_slots_ = false;
   for (auto& [slot, entry] : entries_) {
-    entry.writes = {};
-    entry.written = false;
+    StopNoting(&entry);
     const absl::Status status = SetLogging(&entry, false);
     if (!status.ok())
       Log(LogLevel::kWarning, "a memory slot goes on logging dirty pages",
@@ -211,8 +210,8 @@ absl::Status MemorySlots::LogSlot(const SlotMapping& slot, bool on) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
   RETURN_IF_ERROR(SetLogging(entry, on));
-  entry->written = false;
-  entry->writes = PageWords(on ? PageWordCount(PagesOf(entry->mapping.range.size)) : 0);
+  StopNoting(entry);
+  entry->note_writes = on;
   return absl::OkStatus();
 }
 
@@ -228,8 +227,14 @@ absl::Status MemorySlots::WithSlot(const SlotMapping& slot,
   return use();
 }
 
+void MemorySlots::StopNoting(Entry* entry) {
+  entry->note_writes = entry->written = false;
+  entry->writes = {};
+}
+
 void MemorySlots::NoteWrites(Entry* entry, uint64_t offset, uint64_t size) {
-  if (entry->writes.empty() || size == 0) return;
+  if (!entry->note_writes || size == 0) return;
+  entry->writes.resize(PageWordCount(PagesOf(entry->mapping.range.size)));
   const uint64_t first = offset / PageSize();
   entry->written = true;
   SetPages(entry->writes, first, (offset + size - 1) / PageSize() - first + 1);
@@ -252,11 +257,12 @@ absl::Status MemorySlots::MarkDirty(uint64_t address, uint64_t size) {
   return OutsideRegion(absl::StrFormat("%#x bytes at %#x: not all is memory", size, address));
 }
 
-absl::Status MemorySlots::TakeWrites(const SlotMapping& slot, std::span<uint64_t> words) {
+absl::StatusOr<bool> MemorySlots::TakeWrites(const SlotMapping& slot, std::span<uint64_t> words) {
   MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(Entry * entry, FindUse(slot));
-  if (std::exchange(entry->written, false)) MoveWords(words, entry->writes);
-  return absl::OkStatus();
+  if (!std::exchange(entry->written, false)) return false;
+  MoveWords(words, entry->writes);
+  return true;
 }
 
 absl::Status MemorySlots::AddFdMapping(MemorySlot slot, uint64_t offset, uint64_t size,

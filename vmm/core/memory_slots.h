@@ -78,15 +78,16 @@ class MemorySlots {
   // when no region has some byte of [address, address + size); the rest is noted.
   absl::Status MarkDirty(uint64_t address, uint64_t size);
   // ORs the slot's pages that MarkDirty and the calls on parts of regions noted into `words`, and
-  // forgets them.
-  absl::Status TakeWrites(const SlotMapping& slot, std::span<uint64_t> words);
+  // forgets them. Returns whether there were any.
+  absl::StatusOr<bool> TakeWrites(const SlotMapping& slot, std::span<uint64_t> words);
 
  private:
   struct Entry {
     SlotMapping mapping;
     std::unique_ptr<MemoryRegion> region;
-    PageWords writes = {};  // by the VMM, while it logs for the DirtyLog; otherwise empty
-    bool written = false;   // some bit of `writes` is set
+    bool note_writes = false;  // it logs for the DirtyLog
+    bool written = false;      // some bit of `writes` is set
+    PageWords writes = {};     // by the VMM; empty before the first
   };
 
   absl::Status CheckFree(const GuestRange& range) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -94,6 +95,7 @@ class MemorySlots {
   absl::StatusOr<MemorySlot> Insert(SlotMapping mapping, std::unique_ptr<MemoryRegion> region)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status SetLogging(Entry* entry, bool on) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void StopNoting(Entry* entry);
   void NoteWrites(Entry* entry, uint64_t offset, uint64_t size)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<Entry*> Find(MemorySlot slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -54,15 +54,14 @@ uint64_t CountPages(std::span<const uint64_t> words) {
 }
 
 bool AnyPage(std::span<const uint64_t> words) {
-  constexpr size_t kBlock = 64;
-  while (!words.empty()) {
-    const size_t n = std::min(kBlock, words.size());
+  constexpr size_t kBlock = 64;  // a fixed count, so that the loop is vectorized
+  for (; words.size() >= kBlock; words = words.subspan(kBlock)) {
+    const uint64_t* const block = words.data();
     uint64_t any = 0;
-    for (size_t i = 0; i < n; ++i) any |= words[i];
+    for (size_t i = 0; i < kBlock; ++i) any |= block[i];
     if (any != 0) return true;
-    words = words.subspan(n);
   }
-  return false;
+  return std::any_of(words.begin(), words.end(), [](uint64_t word) { return word != 0; });
 }
 
 AtomicPageBitmap::AtomicPageBitmap(uint64_t pages)
@@ -73,10 +72,11 @@ void AtomicPageBitmap::Set(uint64_t first, uint64_t count) {
   if (!any_.load()) any_.store(true);
 }
 
-void AtomicPageBitmap::TakeInto(std::span<uint64_t> words) {
-  if (!any_.exchange(false)) return;
+bool AtomicPageBitmap::TakeInto(std::span<uint64_t> words) {
+  if (!any_.exchange(false)) return false;
   for (uint64_t i = 0; i < PageWordCount(pages_); ++i)
     if (words_[i].load(std::memory_order_relaxed) != 0) words[i] |= words_[i].exchange(0);
+  return true;
 }
 
 void AtomicPageBitmap::Clear() {

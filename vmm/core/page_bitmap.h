@@ -34,8 +34,9 @@ class AtomicPageBitmap {
   // Notes the pages [first, first + count); what this thread wrote before is seen by whoever takes
   // them.
   void Set(uint64_t first, uint64_t count);
-  // ORs all noted pages into `words`, of PageWordCount(pages()), and forgets them.
-  void TakeInto(std::span<uint64_t> words);
+  // ORs all noted pages into `words`, of PageWordCount(pages()), and forgets them. Returns false
+  // when there were none.
+  bool TakeInto(std::span<uint64_t> words);
   void Clear();
 
  private:

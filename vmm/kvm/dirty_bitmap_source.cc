@@ -53,7 +53,7 @@ absl::Status DirtyBitmapSource::Harvest(std::span<const Slot> slots, DirtyClear 
 
 absl::Status DirtyBitmapSource::HarvestOne(const Slot& slot, DirtyClear clear) {
   std::span<uint64_t> words = slot.words;
-  if (!slot.empty) {
+  if (*slot.any) {
     scratch_.resize(std::max(scratch_.size(), words.size()));
     words = std::span(scratch_).first(words.size());
   }
@@ -61,7 +61,9 @@ absl::Status DirtyBitmapSource::HarvestOne(const Slot& slot, DirtyClear clear) {
   log.dirty_bitmap = words.data();
   RETURN_IF_ERROR(KvmIoctl(machine_->vm.get(), KVM_GET_DIRTY_LOG, &log, "KVM_GET_DIRTY_LOG",
                            absl::StrCat("slot ", slot.mapping.slot)));
-  if (!slot.empty) MergeWords(slot.words, words);
+  if (!AnyPage(words)) return absl::OkStatus();
+  if (*slot.any) MergeWords(slot.words, words);
+  *slot.any = true;
   if (!choice_.manual_protect || clear == DirtyClear::kLater) return absl::OkStatus();
   return Clear(slot.mapping, 0, words);
 }

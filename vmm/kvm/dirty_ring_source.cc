@@ -25,8 +25,9 @@ absl::Status DirtyRingSource::Harvest(std::span<const Slot> slots, DirtyClear) {
   // An entry may be of a slot that is gone, or of what was in the slot before.
   return machine_->rings.Drain(machine_->vm.get(), [&](uint32_t number, uint64_t page) {
     const Slot* const slot = number < by_slot.size() ? by_slot[number] : nullptr;
-    if (slot != nullptr && page < slot->mapping.range.size / 4096)
-      slot->words[page / 64] |= uint64_t{1} << page % 64;
+    if (slot == nullptr || page >= slot->mapping.range.size / 4096) return;
+    slot->words[page / 64] |= uint64_t{1} << page % 64;
+    *slot->any = true;
   });
 }
 

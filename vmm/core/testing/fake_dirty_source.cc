@@ -55,7 +55,7 @@ class FakeDirtySource : public DirtySource {
 
   void Take(const Slot& slot, bool keep) ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex) {
     if (!Current(slot.mapping)) return;
-    for (const uint64_t page : machine_->dirty[slot.mapping.slot]) SetPages(slot.words, page, 1);
+    for (const uint64_t page : machine_->dirty[slot.mapping.slot]) Set(slot, page);
     if (!keep) machine_->dirty[slot.mapping.slot].clear();
   }
 
@@ -63,7 +63,12 @@ class FakeDirtySource : public DirtySource {
     for (const auto& [vcpu, ring] : machine_->rings)
       for (const FakeMachine::RingEntry& entry : ring)
         if (entry.slot == slot.mapping.slot && entry.page < slot.words.size() * 64)
-          SetPages(slot.words, entry.page, 1);
+          Set(slot, entry.page);
+  }
+
+  static void Set(const Slot& slot, uint64_t page) {
+    SetPages(slot.words, page, 1);
+    *slot.any = true;
   }
 
   void ResetRings() ABSL_EXCLUSIVE_LOCKS_REQUIRED(machine_->mutex) {
