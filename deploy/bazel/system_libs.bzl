@@ -18,6 +18,7 @@ _LIBS = {
     "gmock_main": (["gmock_main"], "libgmock-dev", ["-lgmock_main"], ["gmock"]),
     "seccomp": (["libseccomp"], "libseccomp-dev", ["-lseccomp"], []),
     "sqlite3": (["sqlite3"], "libsqlite3-dev", ["-lsqlite3", "-pthread", "-ldl", "-lm"], []),
+    "nlohmann_json": (["nlohmann_json"], "nlohmann-json3-dev", [], []),
     "benchmark": (["benchmark"], "libbenchmark-dev", ["-lbenchmark", "-pthread"], []),
 }
 

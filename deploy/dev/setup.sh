@@ -6,7 +6,7 @@ export DROVER_CACHE
 export PATH="$DROVER_CACHE/tools/bin:$PATH"
 
 BUILD_PACKAGES="bazel-bootstrap g++ pkg-config libabsl-dev libgrpc++-dev libprotobuf-dev protobuf-compiler
-  protobuf-compiler-grpc libgmock-dev libgtest-dev libbenchmark-dev prometheus-cpp-dev libseccomp-dev libsqlite3-dev
+  protobuf-compiler-grpc libgmock-dev libgtest-dev libbenchmark-dev prometheus-cpp-dev libseccomp-dev libsqlite3-dev nlohmann-json3-dev
   python3 git ca-certificates"
 MACHINE_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils zstd jq sqlite3"
 LINT_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev npm"
