@@ -1,0 +1,57 @@
+#include "snapshot/crc64.h"
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstring>
+
+namespace drover {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr uint64_t kPolynomial = 0x95AC9329AC4BC9B5;
+constexpr size_t kSlices = 16;
+
+using Table = std::array<uint64_t, 256>;
+
+// kTables[n][b]: what byte b, with n bytes of 0 behind it, adds to the sum (Intel, "slicing-by-8").
+constexpr std::array<Table, kSlices> MakeTables() {
+  std::array<Table, kSlices> tables = {};
+  for (uint64_t b = 0; b < 256; ++b) {
+    uint64_t crc = b;
+    for (int bit = 0; bit < 8; ++bit) crc = crc & 1 ? crc >> 1 ^ kPolynomial : crc >> 1;
+    tables[0][b] = crc;
+  }
+  for (size_t n = 1; n < kSlices; ++n)
+    for (size_t b = 0; b < 256; ++b)
+      tables[n][b] = tables[n - 1][b] >> 8 ^ tables[0][tables[n - 1][b] & 0xFF];
+  return tables;
+}
+
+constexpr std::array<Table, kSlices> kTables = MakeTables();
+
+uint64_t Load(const char* from) {
+  uint64_t word;
+  memcpy(&word, from, sizeof(word));
+  return word;
+}
+
+// The eight bytes of `word`, whose first is followed by `behind` more.
+uint64_t Slice(uint64_t word, size_t behind) {
+  uint64_t crc = 0;
+  for (size_t i = 0; i < 8; ++i) crc ^= kTables[behind - i][word >> 8 * i & 0xFF];
+  return crc;
+}
+
+}  // namespace
+
+uint64_t Crc64(absl::string_view bytes, uint64_t crc) {
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  for (; end - at >= 16; at += 16) crc = Slice(crc ^ Load(at), 15) ^ Slice(Load(at + 8), 7);
+  for (; at != end; ++at) crc = crc >> 8 ^ kTables[0][(crc ^ static_cast<uint8_t>(*at)) & 0xFF];
+  return crc;
+}
+
+}  // namespace drover
