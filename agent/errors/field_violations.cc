@@ -27,10 +27,10 @@ std::string Clip(absl::string_view text, size_t limit) {
   return absl::StrCat(text.substr(0, limit), "...");
 }
 
-std::vector<FieldViolation> Bounded(std::vector<FieldViolation> violations) {
+std::vector<FieldViolation> Bounded(const std::vector<FieldViolation>& violations) {
   std::vector<FieldViolation> out;
   size_t bytes = 0;
-  for (FieldViolation& violation : violations) {
+  for (const FieldViolation& violation : violations) {
     FieldViolation clipped = {Clip(violation.field, kMaxFieldBytes),
                               Clip(violation.description, kMaxDescriptionBytes)};
     bytes += clipped.field.size() + clipped.description.size();
@@ -71,7 +71,7 @@ std::vector<FieldViolation> Decode(const std::string& text) {
 
 absl::Status InvalidFields(std::vector<FieldViolation> violations, absl::string_view reason) {
   if (violations.empty()) return absl::OkStatus();
-  violations = Bounded(std::move(violations));
+  violations = Bounded(violations);
   absl::Status status = absl::InvalidArgumentError(
       absl::StrJoin(violations, "; ", [](std::string* out, const FieldViolation& violation) {
         absl::StrAppend(out, Sentence(violation));

@@ -69,11 +69,13 @@ void Root(Report* report) {
   stat("/..", &above);
   report->Line("root_entries=%d root_mode=%o above=%s", entries, here.st_mode & 07777,
                here.st_ino == above.st_ino && here.st_dev == above.st_dev ? "root" : "elsewhere");
-  report->Line("create=%s", strerrorname_np(ErrnoOf(open("/file", O_CREAT | O_WRONLY, 0600))));
+  report->Line("create=%s",
+               strerrorname_np(ErrnoOf(open("/file", O_CREAT | O_WRONLY | O_CLOEXEC, 0600))));
   report->Line("mkdir=%s", strerrorname_np(ErrnoOf(mkdir("/directory", 0700))));
   report->Line("remount=%s",
                strerrorname_np(ErrnoOf(mount("none", "/", "tmpfs", MS_REMOUNT, nullptr))));
-  report->Line("proc=%s", strerrorname_np(ErrnoOf(open("/proc/self/status", O_RDONLY))));
+  report->Line("proc=%s",
+               strerrorname_np(ErrnoOf(open("/proc/self/status", O_RDONLY | O_CLOEXEC))));
 }
 
 void Privileges(Report* report) {
@@ -220,7 +222,7 @@ void Work(int argc, char** argv) {
   }
   Write(launch.fds[2], "launched\n", 9);
   for (;;) {
-    const int connection = accept(launch.fds[0], nullptr, nullptr);
+    const int connection = accept4(launch.fds[0], nullptr, nullptr, SOCK_CLOEXEC);
     while (connection >= 0 && ServeOne(connection, launch, report)) {
     }
     close(connection);

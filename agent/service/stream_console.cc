@@ -233,7 +233,7 @@ absl::StatusOr<bool> ConsoleStream::GoOnBehindAGap() {
   const absl::Status& status = console.status();
   if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status) || absl::IsUnavailable(status))
     return false;  // it has ended
-  RETURN_IF_ERROR(status);
+  if (!status.ok()) return status;
   if (console->lost_bytes <= position_) return false;
   socket_ = std::move(console->socket);
   TellLoss(console->lost_bytes);

@@ -126,7 +126,7 @@ absl::StatusOr<std::vector<uint32_t>> ListSaveableMsrs(int kvm_fd, int vcpu_fd) 
     for (uint32_t index = range.first; index <= range.last; ++index) listed.push_back(index);
   std::erase_if(listed, [](uint32_t index) { return IsIn(kElsewhere, index); });
   std::ranges::sort(listed);
-  listed.erase(std::ranges::unique(listed).begin(), listed.end());
+  listed.erase(std::unique(listed.begin(), listed.end()), listed.end());
   std::vector<MsrValue> values = Unread(listed);
   std::vector<uint32_t> readable;
   for (size_t next = 0; next < values.size();) {
