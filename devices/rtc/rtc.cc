@@ -56,6 +56,10 @@ bool IsTime(uint8_t index) {
 
 int64_t FloorMod(int64_t value, int64_t divisor) { return ((value % divisor) + divisor) % divisor; }
 
+bool Matches(uint8_t alarm, uint8_t now) {
+  return (alarm & kAnyAlarm) == kAnyAlarm || alarm == now;
+}
+
 }  // namespace
 
 Rtc::Rtc(Options options) : options_(std::move(options)), irq_(options_.irq) {
@@ -227,13 +231,9 @@ void Rtc::TakeTime() {
 bool Rtc::AlarmMatches(int64_t clock_second) const {
   const int of_day =
       static_cast<int>(FloorMod(clock_second + state_.offset_seconds, kSecondsPerDay));
-  const auto matches = [&cmos = state_.cmos](uint8_t alarm_register, uint8_t now) {
-    const uint8_t alarm = cmos[alarm_register];
-    return (alarm & kAnyAlarm) == kAnyAlarm || alarm == now;
-  };
-  return matches(kSecondsAlarm, Encode(of_day % 60)) &&
-         matches(kMinutesAlarm, Encode(of_day / 60 % 60)) &&
-         matches(kHoursAlarm, EncodeHour(of_day / 3600));
+  return Matches(state_.cmos[kSecondsAlarm], Encode(of_day % 60)) &&
+         Matches(state_.cmos[kMinutesAlarm], Encode(of_day / 60 % 60)) &&
+         Matches(state_.cmos[kHoursAlarm], EncodeHour(of_day / 3600));
 }
 
 void Rtc::AdvanceFlags() {
