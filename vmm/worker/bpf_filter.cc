@@ -135,10 +135,9 @@ Program CompileRule(const SyscallRule& rule) {
   return body;
 }
 
-// All rules of one number; when none holds, or it is another number, the default.
-Program CompileSyscall(std::span<const SyscallRule> rules, long number) {
-  Program body = {Jump(BPF_JEQ, static_cast<uint32_t>(number), 1, 0),
-                  Return(SECCOMP_RET_KILL_PROCESS)};
+// All rules of one number, of which one must hold; `otherwise` for another number.
+Program CompileSyscall(std::span<const SyscallRule> rules, long number, uint32_t otherwise) {
+  Program body = {Jump(BPF_JEQ, static_cast<uint32_t>(number), 1, 0), Return(otherwise)};
   for (const SyscallRule& rule : rules) {
     if (rule.number != number) continue;
     const Program piece = CompileRule(rule);
@@ -150,11 +149,12 @@ Program CompileSyscall(std::span<const SyscallRule> rules, long number) {
 
 // A search tree over the sorted `numbers`: the kernel runs a new filter once for every system call
 // that there is, so a chain of tests would make installing it slow.
-Program CompileTree(std::span<const SyscallRule> rules, std::span<const long> numbers) {
-  if (numbers.size() == 1) return CompileSyscall(rules, numbers[0]);
+Program CompileTree(std::span<const SyscallRule> rules, std::span<const long> numbers,
+                    uint32_t otherwise) {
+  if (numbers.size() == 1) return CompileSyscall(rules, numbers[0], otherwise);
   const size_t half = numbers.size() / 2;
-  const Program low = CompileTree(rules, numbers.first(half));
-  const Program high = CompileTree(rules, numbers.subspan(half));
+  const Program low = CompileTree(rules, numbers.first(half), otherwise);
+  const Program high = CompileTree(rules, numbers.subspan(half), otherwise);
   Program out = {Jump(BPF_JGE, static_cast<uint32_t>(numbers[half]), 0, 1),
                  BPF_STMT(BPF_JMP | BPF_JA, static_cast<uint32_t>(low.size()))};
   out.insert(out.end(), low.begin(), low.end());
@@ -168,25 +168,56 @@ Program Preamble() {
           Jump(BPF_JGE, kX32Bit, 0, 1),       Return(SECCOMP_RET_KILL_PROCESS)};
 }
 
-}  // namespace
-
-absl::StatusOr<Program> CompileFilter(std::span<const SyscallRule> rules) {
-  std::set<long> numbers;
-  for (const SyscallRule& rule : rules) {
-    RETURN_IF_ERROR(Check(rule));
-    numbers.insert(rule.number);
-  }
+// Tests the rules of `numbers`, and does `otherwise` with all other calls.
+absl::StatusOr<Program> CompileProgram(std::span<const SyscallRule> rules,
+                                       const std::set<long>& numbers, uint32_t otherwise) {
   Program program = Preamble();
   if (numbers.empty()) {
-    program.push_back(Return(SECCOMP_RET_KILL_PROCESS));
+    program.push_back(Return(otherwise));
   } else {
-    const Program tree = CompileTree(rules, std::vector<long>(numbers.begin(), numbers.end()));
+    const Program tree =
+        CompileTree(rules, std::vector<long>(numbers.begin(), numbers.end()), otherwise);
     program.insert(program.end(), tree.begin(), tree.end());
   }
   if (program.size() > BPF_MAXINSNS)
     return absl::OutOfRangeError(
         absl::StrCat("a seccomp filter of ", program.size(), " instructions"));
   return program;
+}
+
+// The numbers that `rules` have, once each.
+absl::StatusOr<std::set<long>> NumbersOf(std::span<const SyscallRule> rules) {
+  std::set<long> numbers;
+  for (const SyscallRule& rule : rules) {
+    RETURN_IF_ERROR(Check(rule));
+    numbers.insert(rule.number);
+  }
+  return numbers;
+}
+
+std::vector<SyscallRule> RulesOf(std::span<const SyscallRule> rules, long number) {
+  std::vector<SyscallRule> found;
+  for (const SyscallRule& rule : rules)
+    if (rule.number == number) found.push_back(rule);
+  return found;
+}
+
+}  // namespace
+
+absl::StatusOr<Program> CompileFilter(std::span<const SyscallRule> rules) {
+  ASSIGN_OR_RETURN(const std::set<long> numbers, NumbersOf(rules));
+  return CompileProgram(rules, numbers, SECCOMP_RET_KILL_PROCESS);
+}
+
+absl::StatusOr<Program> CompileNarrowing(std::span<const SyscallRule> rules,
+                                         std::span<const SyscallRule> outer) {
+  ASSIGN_OR_RETURN(std::set<long> numbers, NumbersOf(rules));
+  ASSIGN_OR_RETURN(const std::set<long> more, NumbersOf(outer));
+  numbers.insert(more.begin(), more.end());
+  // What the outer filter tests in the same way needs no second test; what it does not know, it
+  // refuses.
+  std::erase_if(numbers, [&](long n) { return RulesOf(rules, n) == RulesOf(outer, n); });
+  return CompileProgram(rules, numbers, SECCOMP_RET_ALLOW);
 }
 
 absl::Status InstallFilter(std::span<const sock_filter> program) {

@@ -89,6 +89,21 @@ TEST(BpfFilterTest, OneOfSeveralRulesIsEnough) {
   EXPECT_EQ(RunConfined(rules, [] { return syscall(SYS_getppid, 3); }), kKilled);
 }
 
+TEST(BpfFilterTest, NarrowingTakesAwayAndGivesNothing) {
+  const auto programs = [] {
+    const std::vector<SyscallRule> outer = {
+        {SYS_exit_group}, {SYS_prctl}, {SYS_seccomp}, {SYS_getpid}, {SYS_getppid}};
+    const std::vector<SyscallRule> rules = {
+        {SYS_exit_group}, {SYS_getppid, {{0, Kind::kEquals, {1}}}}, {SYS_getuid}};
+    return FilterPrograms{CompileFilter(outer), CompileNarrowing(rules, outer)};
+  };
+  EXPECT_EQ(RunFiltered(programs, [] { return syscall(SYS_getppid, 1) > 0 ? 0 : 1; }), "exit 0");
+  EXPECT_EQ(RunFiltered(programs, [] { return syscall(SYS_getppid, 2); }), kKilled);
+  EXPECT_EQ(RunFiltered(programs, [] { return syscall(SYS_getpid); }), kKilled);
+  EXPECT_EQ(RunFiltered(programs, [] { return syscall(SYS_getuid); }), kKilled);  // outer refuses
+  EXPECT_EQ(RunFiltered(programs, [] { return syscall(SYS_getgid); }), kKilled);  // neither
+}
+
 #if defined(__x86_64__)
 TEST(BpfFilterTest, RefusesX32Numbers) {
   EXPECT_EQ(RunConfined(

@@ -56,7 +56,8 @@ struct Policies {
 
   static absl::StatusOr<Policies> Compile() {
     ASSIGN_OR_RETURN(SeccompPolicy setup, SeccompPolicy::Compile(ThreadKind::kSetup));
-    ASSIGN_OR_RETURN(SeccompPolicy main, SeccompPolicy::Compile(ThreadKind::kMain));
+    ASSIGN_OR_RETURN(SeccompPolicy main,
+                     SeccompPolicy::CompileWithin(ThreadKind::kMain, ThreadKind::kSetup));
     ASSIGN_OR_RETURN(SeccompPolicy vcpu, SeccompPolicy::Compile(ThreadKind::kVcpu));
     return Policies{std::move(setup), std::move(main), std::move(vcpu)};
   }

@@ -157,6 +157,12 @@ absl::StatusOr<SeccompPolicy> SeccompPolicy::Compile(ThreadKind kind) {
   return SeccompPolicy(std::move(program));
 }
 
+absl::StatusOr<SeccompPolicy> SeccompPolicy::CompileWithin(ThreadKind kind, ThreadKind outer) {
+  ASSIGN_OR_RETURN(std::vector<sock_filter> program,
+                   CompileNarrowing(SeccompRules(kind), SeccompRules(outer)));
+  return SeccompPolicy(std::move(program));
+}
+
 absl::Status SeccompPolicy::Enter() const {
   if (!kSanitized) return InstallFilter(program_);
   Log(LogLevel::kWarning, "NO SECCOMP FILTER: this is a sanitizer's build, for tests only");

@@ -27,6 +27,8 @@ std::vector<SyscallRule> SeccompRules(ThreadKind kind);
 class SeccompPolicy {
  public:
   static absl::StatusOr<SeccompPolicy> Compile(ThreadKind kind);
+  // `kind`'s, for a thread on which `outer`'s is already: only with that it is complete.
+  static absl::StatusOr<SeccompPolicy> CompileWithin(ThreadKind kind, ThreadKind outer);
   // Confines the calling thread for good. In a build with a sanitizer, whose runtime calls what it
   // likes, it only logs that the thread stays unconfined.
   absl::Status Enter() const;

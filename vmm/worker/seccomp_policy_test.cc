@@ -166,6 +166,26 @@ TEST(SeccompPolicyTest, EachCall) {
   }
 }
 
+// The main thread's policy as it is put on in fact: on top of the setup policy.
+TEST(SeccompPolicyTest, EachCallOnceNarrowed) {
+  const auto programs = [] {
+    const auto setup = SeccompRules(ThreadKind::kSetup);
+    return FilterPrograms{CompileFilter(setup),
+                          CompileNarrowing(SeccompRules(ThreadKind::kMain), setup)};
+  };
+  for (const Case& call : Cases()) {
+    std::vector<long> a = call.arguments;
+    a.resize(6);
+    EXPECT_EQ(RunFiltered(programs,
+                          [&]() -> long {
+                            syscall(call.number, a[0], a[1], a[2], a[3], a[4], a[5]);
+                            return 0;
+                          }),
+              Wanted(call.main))
+        << call.name;
+  }
+}
+
 // A signal to a thread of its own, which is how vCPUs are kicked.
 TEST(SeccompPolicyTest, OwnThreadsCanBeSignalled) {
   for (const ThreadKind kind : {ThreadKind::kSetup, ThreadKind::kMain, ThreadKind::kVcpu})
@@ -195,6 +215,7 @@ TEST(SeccompPolicyTest, Compiles) {
     ASSERT_THAT(program, IsOk());
     RecordProperty("instructions", static_cast<int>(program->size()));
   }
+  EXPECT_THAT(SeccompPolicy::CompileWithin(ThreadKind::kMain, ThreadKind::kSetup), IsOk());
 }
 
 }  // namespace
