@@ -26,8 +26,7 @@ Console::~Console() {
   for (const auto& [fd, attachment] : attachments_) loop_->Unwatch(fd);
 }
 
-void Console::PostOnce(bool* posted, void (Console::*task)()) {
-  if (std::exchange(*posted, true)) return;
+void Console::Post(void (Console::*task)()) {
   loop_->Post([weak = std::weak_ptr<Console*>(self_), task] {
     if (const auto self = weak.lock()) ((*self)->*task)();
   });
@@ -35,14 +34,21 @@ void Console::PostOnce(bool* posted, void (Console::*task)()) {
 
 void Console::Append(std::span<const uint8_t> data) {
   if (data.empty()) return;
-  MutexLock lock(&mutex_);
-  ring_.Append(data);
-  PostOnce(&flush_posted_, &Console::FlushPosted);
+  {
+    MutexLock lock(&mutex_);
+    ring_.Append(data);
+    // Who attaches is sent what there is.
+    if (!attached_ || std::exchange(flush_posted_, true)) return;
+  }
+  Post(&Console::FlushPosted);
 }
 
 void Console::InputReady() {
-  MutexLock lock(&mutex_);
-  PostOnce(&give_posted_, &Console::GivePosted);
+  {
+    MutexLock lock(&mutex_);
+    if (std::exchange(give_posted_, true)) return;
+  }
+  Post(&Console::GivePosted);
 }
 
 void Console::FlushPosted() {
@@ -76,6 +82,7 @@ absl::StatusOr<Console::Attached> Console::Attach() {
   {
     MutexLock lock(&mutex_);
     attached.lost_bytes = ring_.oldest();
+    attached_ = true;
   }
   const int fd = ours.get();
   RETURN_IF_ERROR(loop_->Watch(fd, EPOLLIN, [this, fd](uint32_t events) { OnEvents(fd, events); }));
@@ -172,6 +179,8 @@ void Console::UpdateWatch(const Attachment& attachment) {
 void Console::Remove(int fd) {
   loop_->Unwatch(fd);
   attachments_.erase(fd);
+  MutexLock lock(&mutex_);
+  attached_ = !attachments_.empty();
 }
 
 }  // namespace drover

@@ -70,7 +70,7 @@ class Console {
   bool GiveInput(Attachment& attachment);
   void UpdateWatch(const Attachment& attachment);
   void Remove(int fd);
-  void PostOnce(bool* posted, void (Console::*task)()) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Post(void (Console::*task)());
   void FlushPosted();
   void GivePosted();
 
@@ -82,6 +82,7 @@ class Console {
 
   Mutex mutex_;
   ConsoleRing ring_ ABSL_GUARDED_BY(mutex_);
+  bool attached_ ABSL_GUARDED_BY(mutex_) = false;  // there are attachments_
   bool flush_posted_ ABSL_GUARDED_BY(mutex_) = false;
   bool give_posted_ ABSL_GUARDED_BY(mutex_) = false;
 };

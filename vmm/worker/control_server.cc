@@ -71,10 +71,13 @@ void ControlServer::OnEvents(uint32_t events) {
 void ControlServer::Dispatch(const ControlRequest& request) {
   pending_ = request.sequence;
   const uint64_t connection = connection_;
+  handling_ = true;
   handler_(request.call, [weak = std::weak_ptr<ControlServer*>(self_), connection,
                           sequence = request.sequence](Answer answer) {
     if (const auto self = weak.lock()) (*self)->Respond(connection, sequence, std::move(answer));
   });
+  handling_ = false;
+  SendHeldEvent();
   // Not answered yet: stop reading until it is.
   if (connection_ == connection && pending_.has_value() && channel_.valid())
     (void)loop_->Modify(channel_.fd(), 0);
@@ -83,13 +86,23 @@ void ControlServer::Dispatch(const ControlRequest& request) {
 void ControlServer::Respond(uint64_t connection, uint64_t sequence, Answer answer) {
   if (connection != connection_ || !channel_.valid() || pending_ != sequence) return;
   pending_.reset();
+  if (answer.status.ok() && std::holds_alternative<MachineStatus>(answer.body)) event_.reset();
+  SendHeldEvent();
   const std::string bytes = SerializeControlResponse(sequence, answer.status, answer.body);
   SendOrClose(bytes, answer.descriptor);
   if (channel_.valid()) (void)loop_->Modify(channel_.fd(), EPOLLIN);
 }
 
 void ControlServer::SendEvent(const MachineStatus& machine) {
-  if (channel_.valid()) SendOrClose(SerializeControlResponse(0, absl::OkStatus(), machine), Fd());
+  event_ = machine;
+  if (!handling_) SendHeldEvent();
+}
+
+void ControlServer::SendHeldEvent() {
+  if (!event_.has_value()) return;
+  const std::string bytes =
+      SerializeControlResponse(0, absl::OkStatus(), *std::exchange(event_, std::nullopt));
+  if (channel_.valid()) SendOrClose(bytes, Fd());
 }
 
 void ControlServer::SendOrClose(const std::string& bytes, const Fd& descriptor) {

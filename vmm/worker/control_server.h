@@ -41,7 +41,8 @@ class ControlServer {
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
-  // Sends `machine` with sequence 0 to the agent, if one is connected.
+  // Sends `machine` with sequence 0 to the agent, if one is connected. What changes while a request
+  // is handled is told once, as it is in the end, and not at all where the answer tells it.
   void SendEvent(const MachineStatus& machine);
   bool connected() const { return channel_.valid(); }
 
@@ -51,6 +52,7 @@ class ControlServer {
   void OnEvents(uint32_t events);
   void Dispatch(const ControlRequest& request);
   void Respond(uint64_t connection, uint64_t sequence, Answer answer);
+  void SendHeldEvent();
   void SendOrClose(const std::string& bytes, const Fd& descriptor);
   void Drop();
   void Close(absl::string_view why);
@@ -62,6 +64,8 @@ class ControlServer {
   UnixChannel channel_;
   uint64_t connection_ = 0;  // counts connections, to know late answers
   std::optional<uint64_t> pending_;
+  bool handling_ = false;
+  std::optional<MachineStatus> event_;  // of the request that is being handled
   // Responders hold it weakly: they may be called after the server has gone.
   std::shared_ptr<ControlServer*> self_;
 };

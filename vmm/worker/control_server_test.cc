@@ -31,6 +31,7 @@ class ControlServerTest : public ::testing::Test {
         loop_.get(), *std::move(listener),
         [this](const ControlCall& call, ControlServer::Responder respond) {
           calls_.push_back(call);
+          for (const MachineState state : changes_) server_->SendEvent({.state = state});
           if (deferred_) return waiting_.push_back(std::move(respond));
           respond({.status = {}, .body = MachineStatus(), .descriptor = {}});
         },
@@ -76,6 +77,7 @@ class ControlServerTest : public ::testing::Test {
   std::unique_ptr<EventLoop> loop_;
   std::vector<ControlCall> calls_;
   std::vector<ControlServer::Responder> waiting_;
+  std::vector<MachineState> changes_;  // during each call
   bool deferred_ = false;
   int closed_ = 0;
   std::unique_ptr<ControlServer> server_;
@@ -113,6 +115,21 @@ TEST_F(ControlServerTest, OneRequestAtATime) {
   EXPECT_EQ(calls_.size(), 2u);
   waiting_[0]({.status = {}, .body = {}, .descriptor = {}});
   EXPECT_EQ(Receive(channel), -1) << "answered twice";
+}
+
+TEST_F(ControlServerTest, AnAnswerTellsWhatItsCallChanged) {
+  changes_ = {MachineState::kStarting, MachineState::kRunning};
+  UnixChannel channel = Connect();
+  Send(channel, 1);
+  EXPECT_EQ(Receive(channel), 1);
+  EXPECT_EQ(Receive(channel), -1);
+  deferred_ = true;
+  Send(channel, 2);
+  EXPECT_EQ(Receive(channel), 0) << "its answer comes later";
+  EXPECT_EQ(Receive(channel), -1) << "the last change only";
+  changes_.clear();
+  waiting_[0]({.status = {}, .body = {}, .descriptor = {}});
+  EXPECT_EQ(Receive(channel), 2);
 }
 
 TEST_F(ControlServerTest, LateAnswersGoNowhere) {

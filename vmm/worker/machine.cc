@@ -35,9 +35,13 @@ absl::Status Machine::WrongState(absl::string_view call) const {
 absl::Status Machine::Change(MachineState to, absl::string_view reason, absl::string_view message,
                              bool boots) {
   RETURN_IF_ERROR(state_.Change(to, reason, message, boots));
-  if (!boots || IsWorthLogging(state_.status().boot_count)) LogState(state_.status());
-  if (options_.on_change) options_.on_change(state_.status());
+  Tell(/*log=*/!boots || IsWorthLogging(state_.status().boot_count));
   return absl::OkStatus();
+}
+
+void Machine::Tell(bool log) {
+  if (log) LogState(state_.status());
+  if (options_.on_change) options_.on_change(state_.status());
 }
 
 void Machine::AnswerAll(std::vector<Done>* waiters, const absl::Status& status) {
@@ -72,8 +76,9 @@ absl::Status Machine::Start() {
   if (!parts_.has_value())
     return WithReason(absl::FailedPreconditionError("Start: the machine is not configured"),
                       "WRONG_STATE");
-  RETURN_IF_ERROR(Change(MachineState::kStarting));
-  threads_->Run();
+  RETURN_IF_ERROR(state_.Change(MachineState::kStarting));
+  threads_->Run();  // at once: the guest runs while the rest is told
+  Tell();
   return Change(MachineState::kRunning);
 }
 

@@ -64,6 +64,7 @@ class Machine {
   void ParkAll();
   absl::Status Change(MachineState to, absl::string_view reason = "",
                       absl::string_view message = "", bool boots = false);
+  void Tell(bool log = true);
   absl::Status WrongState(absl::string_view call) const;
   static void AnswerAll(std::vector<Done>* waiters, const absl::Status& status);
 

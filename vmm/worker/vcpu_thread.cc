@@ -33,9 +33,11 @@ VcpuThread::~VcpuThread() {
 void VcpuThread::Run(Work work) { Give(std::move(work), /*end=*/false); }
 
 void VcpuThread::Give(Work work, bool end) {
-  MutexLock lock(&mutex_);
-  if (work) work_ = std::move(work);
-  end_ = end;
+  {
+    MutexLock lock(&mutex_);
+    if (work) work_ = std::move(work);
+    end_ = end;
+  }
   given_.Signal();
 }
 
