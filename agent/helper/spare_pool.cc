@@ -43,6 +43,8 @@ void SparePool::Refill() {
     slots_->Destroy(*std::move(slot));
     return BackOff();
   }
+  // What fails here fails again, and is told, at the launch.
+  if (expected_.has_value()) slots_->SetLimits(&*slot, *expected_).IgnoreError();
   spares_.push_back(*std::move(slot));
   // Without it the launch makes its own, or says why it cannot.
   if (store_->drafts() < spares_.size()) store_->Prepare().IgnoreError();

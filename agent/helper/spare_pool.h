@@ -13,8 +13,10 @@
 namespace drover {
 
 // Jailed workers that wait for a launch, so that a start costs no clone and no exec, and as many
-// drafts of instances. Spares are made one at a time when the loop is idle, and again when one is
-// taken or dies; after a failure ever more slowly. Loop-bound.
+// drafts of instances. Their limits are already those of the guest before, as the next is often of
+// the same size: on some hosts setting them takes longer than the rest of a launch. Spares are made
+// one at a time when the loop is idle, and again when one is taken or dies; after a failure ever
+// more slowly. Loop-bound.
 class SparePool {
  public:
   SparePool(EventLoop* loop, WorkerSlots* slots, InstanceStore* store, size_t target)
@@ -25,6 +27,8 @@ class SparePool {
   void Start();
   // A living spare, if there is one.
   std::optional<WorkerSlot> Take();
+  // What the spares to come get as their limits. A launch sets its own where they are others.
+  void Expect(const CgroupLimits& limits) { expected_ = limits; }
   // Destroys all spares and makes no more.
   void Drain();
   size_t size() const { return spares_.size(); }
@@ -39,6 +43,7 @@ class SparePool {
   WorkerSlots* const slots_;
   InstanceStore* const store_;
   size_t target_;
+  std::optional<CgroupLimits> expected_;
   std::deque<WorkerSlot> spares_;
   std::optional<EventLoop::TimerId> timer_;
   std::chrono::milliseconds back_off_{0};

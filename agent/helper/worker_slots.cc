@@ -178,6 +178,15 @@ absl::Status WorkerSlots::SpawnIn(Cgroups* groups, WorkerSlot* slot) {
   return absl::OkStatus();
 }
 
+absl::Status WorkerSlots::SetLimits(WorkerSlot* slot, const CgroupLimits& limits) {
+  if (slot->limits == limits) return absl::OkStatus();
+  slot->limits.reset();
+  ASSIGN_OR_RETURN(Cgroups* const groups, cgroups());
+  RETURN_IF_ERROR(groups->SetLimits(slot->cgroup, limits));
+  slot->limits = limits;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> WorkerSlots::RunToEnd(const std::string& argument) {
   ASSIGN_OR_RETURN(const Devices devices,
                    OpenDevices(options_.kvm_device, options_.userfaultfd_device));

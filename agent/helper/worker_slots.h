@@ -27,9 +27,10 @@ struct WorkerSlot {
   pid_t pid = 0;
   Fd pidfd;  // invalid for a process that ended before this helper started
   uint64_t start_ticks = 0;
-  uint32_t uid = 0;     // 0: not known
-  std::string cgroup;   // name under the parent; empty: not known
-  UnixChannel channel;  // to its descriptor 3, until its launch
+  uint32_t uid = 0;                    // 0: not known
+  std::string cgroup;                  // name under the parent; empty: not known
+  UnixChannel channel;                 // to its descriptor 3, until its launch
+  std::optional<CgroupLimits> limits;  // of the cgroup, where they are known
 };
 
 // The device that workers need. FAILED_PRECONDITION (KVM_UNUSABLE) says what to do.
@@ -55,6 +56,9 @@ class WorkerSlots {
 
   // A jailed worker that waits for its launch. An error leaves nothing.
   absl::StatusOr<WorkerSlot> Make();
+
+  // Sets the limits of the slot's cgroup, unless it has them.
+  absl::Status SetLimits(WorkerSlot* slot, const CgroupLimits& limits);
 
   // Runs the worker program in a jail with `argument` to its end, at most 10 s; what it wrote to
   // standard output, at most 64 KiB.

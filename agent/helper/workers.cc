@@ -161,7 +161,7 @@ absl::StatusOr<Workers::Worker> Workers::AssignSlot(const WorkerLaunchOptions& o
                      .cgroup = cgroups->PathOf(slot->cgroup),
                      .launch_time = parts_.clock->UnixNanos() / kNanosPerSecond};
   ASSIGN_OR_RETURN(const InstanceFiles instance, parts_.store->Create(worker.identity));
-  const absl::Status handed = HandOver(options, files, instance, cgroups, slot);
+  const absl::Status handed = HandOver(options, files, instance, slot);
   if (!handed.ok()) {
     parts_.store->Remove(options.instance_id).IgnoreError();
     return handed;
@@ -174,13 +174,12 @@ absl::StatusOr<Workers::Worker> Workers::AssignSlot(const WorkerLaunchOptions& o
 // The worker gets ready while its limits are set: it does nothing for a guest before the agent
 // connects, and the agent waits for the answer to the launch.
 absl::Status Workers::HandOver(const WorkerLaunchOptions& options, const Files& files,
-                               const InstanceFiles& instance, Cgroups* cgroups,
-                               WorkerSlot* slot) const {
+                               const InstanceFiles& instance, WorkerSlot* slot) const {
   RETURN_IF_ERROR(
       Annotate(SendLaunch(options, files, instance, slot), "the worker ended at its launch"));
-  return Annotate(
-      cgroups->SetLimits(slot->cgroup, CgroupLimits::ForGuest(options.vcpus, options.memory_bytes)),
-      "the worker's limits");
+  const CgroupLimits limits = CgroupLimits::ForGuest(options.vcpus, options.memory_bytes);
+  parts_.spares->Expect(limits);
+  return Annotate(parts_.slots->SetLimits(slot, limits), "the worker's limits");
 }
 
 absl::Status Workers::SendLaunch(const WorkerLaunchOptions& options, const Files& files,

@@ -65,7 +65,7 @@ class Workers {
   absl::StatusOr<Worker> AssignSlot(const WorkerLaunchOptions& options, const Files& files,
                                     WorkerSlot* slot);
   absl::Status HandOver(const WorkerLaunchOptions& options, const Files& files,
-                        const InstanceFiles& instance, Cgroups* cgroups, WorkerSlot* slot) const;
+                        const InstanceFiles& instance, WorkerSlot* slot) const;
   absl::Status SendLaunch(const WorkerLaunchOptions& options, const Files& files,
                           const InstanceFiles& instance, WorkerSlot* slot) const;
   void Keep(Worker worker);

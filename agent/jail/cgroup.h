@@ -23,6 +23,7 @@ struct CgroupLimits {
   // For a guest of that size: its memory and 64 MiB + 1 MiB a vCPU + 1/128 (page tables, dirty
   // logs) for the worker and the kernel's part of it; its vCPUs and half a CPU for devices.
   static CgroupLimits ForGuest(uint32_t vcpus, uint64_t memory_bytes);
+  bool operator==(const CgroupLimits&) const = default;
 };
 
 // How a child gets into its group: cloned into it (v2), or by writing "0" to each of `joins` itself
@@ -45,6 +46,7 @@ class Cgroups {
   // ALREADY_EXISTS when it is there. An error leaves nothing.
   virtual absl::Status Create(const std::string& name) = 0;
   virtual absl::StatusOr<CgroupEntry> Enter(const std::string& name) = 0;
+  // May be repeated with other limits.
   virtual absl::Status SetLimits(const std::string& name, const CgroupLimits& limits) = 0;
   // SIGKILL to all in it, also to what they fork meanwhile. OK when there is no such group.
   virtual absl::Status Kill(const std::string& name) = 0;

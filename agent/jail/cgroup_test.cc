@@ -122,6 +122,17 @@ TEST_P(CgroupTest, Limits) {
   }
 }
 
+TEST_P(CgroupTest, LimitsChangeBothWays) {
+  ASSERT_OK(cgroups_->Create("a"));
+  for (const uint64_t mib : {64, 256, 128}) {
+    ASSERT_OK(cgroups_->SetLimits("a", {.memory_bytes = mib << 20, .cpu_percent = 100, .tasks = 9}))
+        << mib;
+    EXPECT_EQ(Knob(GetParam() == 1 ? "memory" : "", "a",
+                   GetParam() == 1 ? "memory.limit_in_bytes" : "memory.max"),
+              absl::StrCat(mib << 20));
+  }
+}
+
 TEST_P(CgroupTest, LimitsOfAGuest) {
   const CgroupLimits limits = CgroupLimits::ForGuest(2, 1 << 30);
   EXPECT_EQ(limits.memory_bytes, (1024u + 8 + 64 + 2) << 20);

@@ -53,10 +53,7 @@ class CgroupsV1 : public Cgroups {
   }
 
   absl::Status SetLimits(const std::string& name, const CgroupLimits& limits) override {
-    const std::string memory = DirectoryOf("memory", name);
-    RETURN_IF_ERROR(WriteKnob(memory, "memory.limit_in_bytes", limits.memory_bytes));
-    if (access((memory + "/memory.memsw.limit_in_bytes").c_str(), F_OK) == 0)
-      RETURN_IF_ERROR(WriteKnob(memory, "memory.memsw.limit_in_bytes", limits.memory_bytes));
+    RETURN_IF_ERROR(SetMemory(DirectoryOf("memory", name), limits.memory_bytes));
     const std::string cpu = DirectoryOf("cpu", name);
     RETURN_IF_ERROR(WriteKnob(cpu, "cpu.cfs_quota_us", limits.cpu_percent * (kPeriodMicros / 100)));
     return WriteKnob(DirectoryOf("pids", name), "pids.max", limits.tasks);
@@ -85,6 +82,16 @@ class CgroupsV1 : public Cgroups {
   }
 
  private:
+  // The limit of memory is never above that of memory and swap, so one that grows comes second.
+  static absl::Status SetMemory(const std::string& directory, uint64_t bytes) {
+    const char* const memory = "memory.limit_in_bytes";
+    const char* const with_swap = "memory.memsw.limit_in_bytes";
+    const absl::Status first = WriteKnob(directory, memory, bytes);
+    if (access(absl::StrCat(directory, "/", with_swap).c_str(), F_OK) != 0) return first;
+    RETURN_IF_ERROR(WriteKnob(directory, with_swap, bytes));
+    return first.ok() ? first : WriteKnob(directory, memory, bytes);
+  }
+
   std::string DirectoryOf(const char* hierarchy, const std::string& name) const {
     return absl::StrCat(root_, "/", hierarchy, "/", parent_, "/", name);
   }
