@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -46,18 +48,38 @@ absl::Status Newer(const std::string& path, int64_t version) {
 }
 
 // Takes room on the disk beyond the end of a file, which stays as it is, so that VMs can be stopped
-// and deleted when others have filled the disk. What the file system cannot give is done without.
-void Reserve(int fd, off_t bytes) {
-  if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || errno == EOPNOTSUPP) return;
+// and deleted when others have filled the disk. What the file system cannot give is done without:
+// false where it is full.
+bool Reserve(int fd, off_t bytes) {
+  if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes) == 0 || errno == EOPNOTSUPP) return true;
   Log(LogLevel::kWarning, "no room can be reserved for the registry on its disk",
       {{"bytes", static_cast<long long>(bytes)}, {"error", strerrordesc_np(errno)}});
+  return false;
+}
+
+// Fills a file with zeros up to `bytes`, so that later writes into it change neither its size nor
+// what is allocated to it: those changes go through the file system's own log, and each commit
+// would wait for that too. SQLite takes zeros for the end of its log (fileformat2.html §4.1: a
+// frame's salts and checksum must fit the header's). What fails is done without.
+void Fill(int fd, off_t bytes) {
+  static constexpr char kZeros[64 << 10] = {};
+  struct stat info;
+  if (fstat(fd, &info) != 0) return;
+  for (off_t at = info.st_size; at < bytes;) {
+    const size_t size = std::min<size_t>(sizeof(kZeros), static_cast<size_t>(bytes - at));
+    const ssize_t written = pwrite(fd, kZeros, size, at);
+    if (written <= 0) return;
+    at += written;
+  }
+  fdatasync(fd);
 }
 
 // SQLite starts its log anew from 1000 pages on (wal_autocheckpoint), and never cuts it. Unlike the
 // database it is not locked by POSIX locks, which a second descriptor's end would release.
 void ReserveLog(const std::string& path) {
   const absl::StatusOr<Fd> log = OpenFile((path + "-wal").c_str(), O_RDWR | O_NOFOLLOW);
-  if (log.ok()) Reserve(log->get(), kLogBytes);
+  if (!log.ok()) return;
+  if (Reserve(log->get(), kLogBytes)) Fill(log->get(), kLogBytes);
 }
 
 // Makes the file where there is none, and refuses what cannot be a database; true when it is empty.
