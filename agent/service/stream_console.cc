@@ -8,7 +8,6 @@
 #include <atomic>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -111,6 +110,7 @@ class ConsoleStream final : public Reactor {
   std::string vm_id_;
   Fd socket_;
   uint64_t position_ = 0;               // the bytes of output that were passed on or told lost
+  bool responded_ = false;              // with a message at least
   std::string input_;                   // taken from the client, not yet with the guest
   v1::StreamConsoleRequest request_;    // gRPC's while a read is pending
   v1::StreamConsoleResponse response_;  // gRPC's while a write is in progress
@@ -127,9 +127,15 @@ absl::Status ConsoleStream::Serve() {
   ASSIGN_OR_RETURN(VmBackend * vms, shared_->gate->Pass());
   ASSIGN_OR_RETURN(ConsoleAttachment console, vms->AttachConsole(vm_id_));
   socket_ = std::move(console.socket);
-  StartSendInitialMetadata();
   request_.clear_vm_id();
-  if (console.lost_bytes > 0) TellLoss(console.lost_bytes);
+  if (console.lost_bytes > 0) {
+    TellLoss(console.lost_bytes);
+  } else {
+    ASSIGN_OR_RETURN(const bool open, ForwardOutput());
+    if (!open) return absl::OkStatus();
+  }
+  // A first message takes the metadata along.
+  if (!responded_) StartSendInitialMetadata();
   return Pump();
 }
 
@@ -255,6 +261,7 @@ void ConsoleStream::ForwardInput() {
 }
 
 void ConsoleStream::Respond() {
+  responded_ = true;
   {
     MutexLock lock(&mutex_);
     events_.writing = true;
@@ -272,7 +279,7 @@ void ConsoleStream::AwaitWrite() {
   }
 }
 
-absl::StatusOr<Reactor*> StartStream(const std::shared_ptr<Shared>& shared) {
+absl::StatusOr<Reactor*> StartStream(const std::shared_ptr<Shared>& shared, Executor* threads) {
   ASSIGN_OR_RETURN(Fd wake, MakeEventFd());
   if (shared->active.fetch_add(1) >= shared->options.max_streams) {
     --shared->active;
@@ -283,7 +290,8 @@ absl::StatusOr<Reactor*> StartStream(const std::shared_ptr<Shared>& shared) {
   }
   auto stream = std::make_unique<ConsoleStream>(shared, std::move(wake));
   try {
-    std::thread([raw = stream.get()] { raw->Run(); }).detach();
+    if (!threads->Post([raw = stream.get()] { raw->Run(); }))
+      return absl::UnavailableError("the agent has stopped");
   } catch (const std::system_error& error) {
     return WithReason(absl::ResourceExhaustedError(absl::StrCat("no thread: ", error.what())),
                       "TOO_MANY_CONSOLES");
@@ -302,8 +310,11 @@ absl::StatusOr<std::unique_ptr<ConsoleStreams>> ConsoleStreams::Create(
   return std::unique_ptr<ConsoleStreams>(new ConsoleStreams(std::move(shared)));
 }
 
+ConsoleStreams::ConsoleStreams(std::shared_ptr<Shared> shared)
+    : shared_(std::move(shared)), threads_(static_cast<size_t>(shared_->options.max_streams)) {}
+
 Reactor* ConsoleStreams::Open() {
-  const absl::StatusOr<Reactor*> stream = StartStream(shared_);
+  const absl::StatusOr<Reactor*> stream = StartStream(shared_, &threads_);
   return stream.ok() ? *stream : new RefusedStream(stream.status());
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/service/backend_gate.h"
+#include "agent/vms/executor.h"
 #include "proto/drover/v1/vm.pb.h"
 
 namespace drover {
@@ -24,7 +25,7 @@ struct ConsoleStreamOptions {
 // Errors: RESOURCE_EXHAUSTED (TOO_MANY_CONSOLES); DEADLINE_EXCEEDED (NO_FIRST_MESSAGE);
 // INVALID_ARGUMENT (vm_id, input); UNAVAILABLE (AGENT_STOPPING); what AttachConsole returns.
 //
-// Thread-safe. Must outlive the server that calls it.
+// Thread-safe. Must outlive the server that calls it; ends when all streams have.
 class ConsoleStreams {
  public:
   using Reactor = grpc::ServerBidiReactor<v1::StreamConsoleRequest, v1::StreamConsoleResponse>;
@@ -45,8 +46,9 @@ class ConsoleStreams {
   struct Shared;
 
  private:
-  explicit ConsoleStreams(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  explicit ConsoleStreams(std::shared_ptr<Shared> shared);
   const std::shared_ptr<Shared> shared_;
+  Executor threads_;  // they are kept: a stream does not wait for the making of its own
 };
 
 }  // namespace drover
