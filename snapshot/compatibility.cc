@@ -283,8 +283,9 @@ std::vector<Mismatch> verify_compatible(const MicrovmState& state, const HostPro
 }
 
 std::ostream& operator<<(std::ostream& out, const Mismatch& m) {
+  const bool invariant = m.reason == "STATE_INVARIANT";
   out << m.reason << " " << m.field << ": " << m.what << ": the snapshot has " << m.file
-      << "; the host: " << m.host << "; " << m.remedy;
+      << (invariant ? "; right would be: " : "; the host: ") << m.host << "; " << m.remedy;
   if (m.vcpus > 1) out << " (" << m.vcpus << " vCPUs)";
   return out;
 }

@@ -53,7 +53,7 @@ struct Mismatch {
   std::string field;   // of the state, such as "vcpu_states[0].msrs"
   std::string what;    // it is, for a person
   std::string file;    // what the file has
-  std::string host;    // what the host has
+  std::string host;    // what the host has; of STATE_INVARIANT, what would be right
   std::string remedy;  // what could be done
   uint32_t vcpus = 0;  // how many vCPUs have it, where it is one of vCPUs
   bool operator==(const Mismatch&) const = default;

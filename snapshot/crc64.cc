@@ -37,6 +37,25 @@ uint64_t Load(const char* from) {
   return word;
 }
 
+// Products of polynomials over GF(2) modulo the sum's; bit 63 is the coefficient of 1.
+constexpr uint64_t Multiply(uint64_t a, uint64_t b) {
+  uint64_t product = 0;
+  for (uint64_t bit = uint64_t{1} << 63; bit != 0; bit >>= 1) {
+    if (a & bit) product ^= b;
+    b = b & 1 ? b >> 1 ^ kPolynomial : b >> 1;
+  }
+  return product;
+}
+
+// kShifts[n]: x to the power of 8 * 2^n, which is 2^n bytes of 0.
+constexpr std::array<uint64_t, 64> MakeShifts() {
+  std::array<uint64_t, 64> shifts = {uint64_t{1} << 55};
+  for (size_t n = 1; n < shifts.size(); ++n) shifts[n] = Multiply(shifts[n - 1], shifts[n - 1]);
+  return shifts;
+}
+
+constexpr std::array<uint64_t, 64> kShifts = MakeShifts();
+
 // The eight bytes of `word`, whose first is followed by `behind` more.
 uint64_t Slice(uint64_t word, size_t behind) {
   uint64_t crc = 0;
@@ -51,6 +70,13 @@ uint64_t Crc64(absl::string_view bytes, uint64_t crc) {
   const char* const end = at + bytes.size();
   for (; end - at >= 16; at += 16) crc = Slice(crc ^ Load(at), 15) ^ Slice(Load(at + 8), 7);
   for (; at != end; ++at) crc = crc >> 8 ^ kTables[0][(crc ^ static_cast<uint8_t>(*at)) & 0xFF];
+  return crc;
+}
+
+uint64_t Crc64Shift(uint64_t crc, uint64_t zeros) {
+  if (crc == 0) return 0;
+  for (size_t n = 0; zeros != 0; ++n, zeros >>= 1)
+    if (zeros & 1) crc = Multiply(crc, kShifts[n]);
   return crc;
 }
 

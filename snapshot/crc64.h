@@ -12,6 +12,11 @@ namespace drover {
 // can be summed in pieces. Bytes followed by their CRC in little-endian order sum to 0.
 uint64_t Crc64(absl::string_view bytes, uint64_t crc = 0);
 
+// The sum of bytes that sum to `crc`, followed by `zeros` bytes of 0: in a few steps, whatever
+// their number. Crc64Shift(a, n) ^ b is the sum of bytes that sum to a, followed by n that sum to
+// b.
+uint64_t Crc64Shift(uint64_t crc, uint64_t zeros);
+
 }  // namespace drover
 
 #endif  // DROVER_SNAPSHOT_CRC64_H_

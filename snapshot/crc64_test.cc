@@ -39,6 +39,14 @@ TEST(Crc64, InPieces) {
     ASSERT_EQ(Crc64(bytes.substr(cut), Crc64(bytes.substr(0, cut))), Crc64(bytes));
 }
 
+TEST(Crc64, ShiftIsZerosBehind) {
+  const uint64_t crc = Crc64("something");
+  for (const size_t zeros : {0, 1, 2, 7, 8, 4096, 1'000'003})
+    EXPECT_EQ(Crc64Shift(crc, zeros), Crc64(std::string(zeros, '\0'), crc)) << zeros;
+  EXPECT_EQ(Crc64Shift(Crc64("abc"), 4) ^ Crc64("defg"), Crc64("abcdefg"));
+  EXPECT_EQ(Crc64Shift(0, UINT64_MAX), 0u);
+}
+
 TEST(Crc64, WithItsTrailerIsZero) {
   std::string bytes = "some state";
   const uint64_t crc = Crc64(bytes);
