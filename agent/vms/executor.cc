@@ -5,11 +5,13 @@
 namespace drover {
 
 bool Executor::Post(Task task) {
-  MutexLock lock(&mutex_);
-  if (shut_) return false;
-  tasks_.push_back(std::move(task));
-  if (tasks_.size() > idle_ && threads_.size() < max_threads_)
-    threads_.emplace_back([this] { Work(); });
+  {
+    MutexLock lock(&mutex_);
+    if (shut_) return false;
+    if (tasks_.size() >= idle_ && threads_.size() < max_threads_)
+      threads_.emplace_back([this] { Work(); });
+    tasks_.push_back(std::move(task));
+  }
   changed_.Signal();
   return true;
 }

@@ -20,7 +20,8 @@ class Executor {
   explicit Executor(size_t max_threads) : max_threads_(max_threads) {}
   ~Executor() { Shutdown(); }
 
-  // Runs `task` on one of the threads. False, and nothing happens, once Shutdown has begun.
+  // Runs `task` on one of the threads. False, and nothing happens, once Shutdown has begun; throws
+  // std::system_error, and nothing happens, where a thread is needed and cannot be made.
   bool Post(Task task);
   // Runs what is queued and waits for its end.
   void Shutdown();

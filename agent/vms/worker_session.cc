@@ -46,6 +46,7 @@ void WorkerSession::OnReport(const MachineReport& report) {
     latest_ = report;
     if (IsTerminal(report.state) && !ending_since_)
       ending_since_ = std::chrono::steady_clock::now();
+    if (!joined_ && !IsTerminal(report.state)) return;  // whoever joins looks
   }
   on_change_();
 }

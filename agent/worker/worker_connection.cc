@@ -121,10 +121,10 @@ absl::StatusOr<WorkerConnection::Answer> WorkerConnection::Await(
   MutexLock lock(&mutex_);
   const auto it = pending_.find(sequence);
   DROVER_CHECK(it != pending_.end());
-  CondVar answered;
-  it->second.waiter = &answered;
+  const auto answered = std::make_shared<CondVar>();
+  it->second.waiter = answered;
   while (!it->second.done && closed_.ok())
-    if (!answered.WaitUntil(&mutex_, deadline) && std::chrono::steady_clock::now() >= deadline)
+    if (!answered->WaitUntil(&mutex_, deadline) && std::chrono::steady_clock::now() >= deadline)
       break;
   Pending pending = std::move(it->second);
   pending_.erase(it);
@@ -165,12 +165,16 @@ void WorkerConnection::Deliver(Answer answer) {
 
 // False when nobody waits for it.
 bool WorkerConnection::TakeAnswer(Answer* answer) {
-  MutexLock lock(&mutex_);
-  const auto it = pending_.find(answer->answer.sequence);
-  if (it == pending_.end() || it->second.done) return false;
-  it->second.answer = std::move(*answer);
-  it->second.done = true;
-  if (it->second.waiter != nullptr) it->second.waiter->Signal();
+  std::shared_ptr<CondVar> waiter;
+  {
+    MutexLock lock(&mutex_);
+    const auto it = pending_.find(answer->answer.sequence);
+    if (it == pending_.end() || it->second.done) return false;
+    it->second.answer = std::move(*answer);
+    it->second.done = true;
+    waiter = it->second.waiter;
+  }
+  if (waiter != nullptr) waiter->Signal();  // unlocked, or it would wake to wait for the lock
   return true;
 }
 

@@ -51,7 +51,7 @@ class WorkerConnection : public std::enable_shared_from_this<WorkerConnection> {
  private:
   struct Pending {
     bool done = false;
-    CondVar* waiter = nullptr;
+    std::shared_ptr<CondVar> waiter;
     Answer answer;
   };
 
