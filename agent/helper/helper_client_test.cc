@@ -21,7 +21,7 @@ class HelperClientTest : public ::testing::Test {
   void Serve(Answer answer, std::chrono::milliseconds limit = HelperClient::kDefaultLimit) {
     ASSERT_OK_AND_ASSIGN(auto pair, UnixChannel::Pair());
     client_ = std::make_unique<HelperClient>(std::move(pair.first), limit);
-    thread_ = std::thread([answer, channel = std::move(pair.second)]() mutable {
+    thread_ = std::thread([answer = std::move(answer), channel = std::move(pair.second)]() mutable {
       while (channel.valid()) {
         const auto message = channel.Receive();
         if (!message.ok()) return;

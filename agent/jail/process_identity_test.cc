@@ -21,9 +21,8 @@ TEST(ProcessIdentityTest, StartTicksWhateverTheName) {
 }
 
 TEST(ProcessIdentityTest, RefusesWhatIsNoStat) {
-  for (const char* text : {"", "7", "7 (sh", "7 (sh) S 1 2",
-                           "7 (sh) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 "
-                           "8 20 0 1 0 x 11 22"})
+  for (const char* text :
+       {"", "7", "7 (sh", "7 (sh) S 1 2", "7 (sh) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 11 22"})
     EXPECT_THAT(ParseStartTicks(text), StatusIs(absl::StatusCode::kInvalidArgument)) << text;
 }
 

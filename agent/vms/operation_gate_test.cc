@@ -43,14 +43,14 @@ TEST(OperationGateTest, OneAtATime) {
 }
 
 TEST(OperationGateTest, WaitIsBounded) {
-  OperationGate gate([](OperationGate::Task) { return false; });
+  OperationGate gate([](const OperationGate::Task&) { return false; });
   const auto hold = gate.Acquire(steady_clock::now());
   ASSERT_TRUE(hold.has_value());
   EXPECT_FALSE(gate.Acquire(steady_clock::now() + milliseconds(20)).has_value());
 }
 
 TEST(OperationGateTest, TasksThatNeverRunDoNotKeepTheTurn) {
-  OperationGate gate([](OperationGate::Task) { return false; });
+  OperationGate gate([](const OperationGate::Task&) { return false; });
   gate.RunWhenFree([] { FAIL(); });
   EXPECT_TRUE(gate.Acquire(steady_clock::now()).has_value());
 }

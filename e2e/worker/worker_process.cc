@@ -28,7 +28,7 @@ constexpr std::chrono::seconds kPatience(60);
 
 // In the child: the descriptors where the worker wants them. `channel` and `kvm` are above 10.
 [[noreturn]] void Become(const char* binary, int channel, int kvm, int log) {
-  const int null = open("/dev/null", O_RDWR);
+  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   dup2(null, 0);
   dup2(null, 1);
   dup2(log, 2);

@@ -394,7 +394,7 @@ TEST_F(MachineTest, FailedResetFailsTheMachine) {
 }
 
 TEST_F(MachineTest, FatalExits) {
-  const auto exit = [](VcpuExit value) {
+  const auto exit = [](const VcpuExit& value) {
     return [value]() { return absl::StatusOr<VcpuExit>(value); };
   };
   const auto error = [](int number) {

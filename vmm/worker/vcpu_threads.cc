@@ -30,7 +30,7 @@ void LogFailure(Vcpu& vcpu, const MachineStop& stop) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<VcpuThreads>> VcpuThreads::Create(Options options,
-                                                                 std::vector<Vcpu*> vcpus) {
+                                                                 const std::vector<Vcpu*>& vcpus) {
   std::unique_ptr<VcpuThreads> threads(new VcpuThreads(std::move(options)));
   for (Vcpu* vcpu : vcpus) {
     threads->slots_.push_back(std::make_unique<Slot>());

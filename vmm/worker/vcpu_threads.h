@@ -35,7 +35,7 @@ class VcpuThreads {
 
   // The vCPUs are borrowed and outlive the threads.
   static absl::StatusOr<std::unique_ptr<VcpuThreads>> Create(Options options,
-                                                             std::vector<Vcpu*> vcpus);
+                                                             const std::vector<Vcpu*>& vcpus);
   // Parks all, ends the threads and waits for them.
   ~VcpuThreads();
   VcpuThreads(const VcpuThreads&) = delete;

@@ -34,8 +34,8 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Create(Options options) {
   Worker* const raw = worker.get();
   ASSIGN_OR_RETURN(worker->server_, ControlServer::Create(
                                         raw->options_.loop, std::move(raw->options_.launch.control),
-                                        [raw](const ControlCall& call, Responder respond) {
-                                          raw->Handle(call, std::move(respond));
+                                        [raw](const ControlCall& call, const Responder& respond) {
+                                          raw->Handle(call, respond);
                                         },
                                         [raw] {
                                           if (raw->ended_) raw->Linger();
@@ -68,7 +68,7 @@ struct Worker::Calls {
   void operator()(const AttachConsoleCall&) const { worker.AttachConsole(respond); }
 };
 
-void Worker::Handle(const ControlCall& call, Responder respond) {
+void Worker::Handle(const ControlCall& call, const Responder& respond) {
   std::visit(Calls{*this, machine_, respond}, call);
 }
 

@@ -47,7 +47,7 @@ class Worker {
   struct Calls;
 
   explicit Worker(Options options);
-  void Handle(const ControlCall& call, Responder respond);
+  void Handle(const ControlCall& call, const Responder& respond);
   void Answer(const Responder& respond, absl::Status status);
   void Hello(const HelloCall& call, const Responder& respond);
   void Configure(const ConfigureCall& call, const Responder& respond);
