@@ -92,6 +92,7 @@ class Vcpu {
 
   // CPUID, MSRs and the mode at reset of a Drover machine: the boot processor (id 0) runs from
   // `boot`; others wait for INIT/SIPI. Call once before the first Run, or again to reset the vCPU.
+  // After an error of the host the vCPU is a mixture (see RestoreState).
   virtual absl::Status SetUpForBoot(const BootRegisters& boot) = 0;
 
   // All that the vCPU is. Completes the last exit first, as CompleteExit does and with its
@@ -103,7 +104,8 @@ class Vcpu {
   // what it is. What CheckVcpuState refuses is INVALID_ARGUMENT or UNIMPLEMENTED, and nothing has
   // changed. An MSR that does not take its value is INVALID_ARGUMENT too, and names both; a TSC
   // offset that does not take is UNIMPLEMENTED. After these or an error of the host the vCPU is a
-  // mixture, and only good for another RestoreState.
+  // mixture: Run and SaveState are FAILED_PRECONDITION until a RestoreState or a SetUpForBoot
+  // succeeds.
   //
   // A whole machine: memory, CreateIrqchip, SetPvClock, the vCPUs, then RestoreIrqchip, which may
   // raise interrupts in local APICs.

@@ -68,7 +68,8 @@ class Vm {
   virtual GuestMemory& memory() = 0;
 
   // Maps `region` at `address` (page-aligned; the size is rounded up to pages) into the smallest
-  // free slot. Neither initial nor added memory may overlap. On failure the slot stays free.
+  // free slot. Neither initial nor added memory may overlap, and none lies beyond GuestPhysicalBits
+  // (OUT_OF_RANGE, EFAULT). On failure the slot stays free, and the region is unmapped.
   virtual absl::StatusOr<MemorySlot> AddMemoryRegion(uint64_t address,
                                                      std::unique_ptr<MemoryRegion> region,
                                                      bool read_only, bool log_dirty_pages,

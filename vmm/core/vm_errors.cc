@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "vmm/base/status.h"
 
 namespace drover {
@@ -31,6 +32,14 @@ absl::Status AlreadyThere(absl::string_view what) {
 absl::Status Unsupported(absl::string_view what) {
   return WithPosixErrno(absl::UnimplementedError(absl::StrCat(what, ": not on this host")),
                         EOPNOTSUPP);
+}
+
+absl::Status CheckPhysicalBits(uint64_t address, uint64_t size, uint32_t bits) {
+  if (bits == 0 || bits >= 64 || address + size <= uint64_t{1} << bits) return absl::OkStatus();
+  return OutsideRegion(
+      absl::StrFormat("memory at %#x of %#x bytes, guest-physical addresses of %u "
+                      "bits",
+                      address, size, bits));
 }
 
 }  // namespace drover

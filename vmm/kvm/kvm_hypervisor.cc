@@ -44,7 +44,8 @@ absl::Status CheckApi(int kvm_fd) {
 
 }  // namespace
 
-absl::Status KvmMachine::Apply(int vm_fd, const SlotMapping& mapping) {
+absl::Status KvmMachine::Apply(int vm_fd, uint32_t physical_bits, const SlotMapping& mapping) {
+  RETURN_IF_ERROR(CheckPhysicalBits(mapping.range.start, mapping.range.size, physical_bits));
   uint32_t flags = 0;
   if (mapping.read_only) flags |= KVM_MEM_READONLY;
   if (mapping.log_dirty_pages) flags |= KVM_MEM_LOG_DIRTY_PAGES;

@@ -8,8 +8,9 @@
 namespace drover {
 namespace {
 
-// KvmHypervisor::Prewarm may have made it already; nothing has changed it since.
-absl::Status UnlessPrewarmed(const absl::Status& status) {
+// KvmHypervisor::Prewarm, or a Create that failed after it, may have made it already; nothing has
+// changed it since.
+absl::Status UnlessThere(const absl::Status& status) {
   return PosixErrno(status) == EEXIST ? absl::OkStatus() : status;
 }
 
@@ -21,10 +22,11 @@ absl::Status KvmIrqchip::Create(const IrqchipOptions& options) {
   MutexLock lock(&mutex_);
   if (exists_) return AlreadyThere("the VM has an interrupt controller");
   RETURN_IF_ERROR(options.split ? CreateSplit() : CreateWhole());
+  if (options.pit) RETURN_IF_ERROR(CreatePit());
   exists_ = true;
   split_ = options.split;
-  if (!options.pit) return absl::OkStatus();
-  return CreatePit();
+  pit_ = options.pit;
+  return absl::OkStatus();
 }
 
 absl::Status KvmIrqchip::CreateSplit() {
@@ -34,7 +36,7 @@ absl::Status KvmIrqchip::CreateSplit() {
 }
 
 absl::Status KvmIrqchip::CreateWhole() {
-  RETURN_IF_ERROR(UnlessPrewarmed(KvmIoctl(vm_fd_, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP")));
+  RETURN_IF_ERROR(UnlessThere(KvmIoctl(vm_fd_, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP")));
   for (uint32_t id = 0; id < chips_at_power_on_.size(); ++id) {
     chips_at_power_on_[id].chip_id = id;
     RETURN_IF_ERROR(KvmIoctl(vm_fd_, KVM_GET_IRQCHIP, &chips_at_power_on_[id], "KVM_GET_IRQCHIP"));
@@ -44,8 +46,7 @@ absl::Status KvmIrqchip::CreateWhole() {
 
 absl::Status KvmIrqchip::CreatePit() {
   struct kvm_pit_config config = {.flags = KVM_PIT_SPEAKER_DUMMY};
-  RETURN_IF_ERROR(UnlessPrewarmed(KvmIoctl(vm_fd_, KVM_CREATE_PIT2, &config, "KVM_CREATE_PIT2")));
-  pit_ = true;
+  RETURN_IF_ERROR(UnlessThere(KvmIoctl(vm_fd_, KVM_CREATE_PIT2, &config, "KVM_CREATE_PIT2")));
   return KvmIoctl(vm_fd_, KVM_GET_PIT2, &pit_at_power_on_, "KVM_GET_PIT2");
 }
 

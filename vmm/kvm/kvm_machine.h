@@ -61,7 +61,8 @@ struct KvmMachine {
   KvmMachine(std::shared_ptr<KvmHost> on, SpareVm spare, std::unique_ptr<GuestMemory> memory)
       : host(std::move(on)),
         slots(std::move(memory), host->capabilities().memory_slots,
-              [fd = spare.vm.get()](const SlotMapping& mapping) { return Apply(fd, mapping); }),
+              [fd = spare.vm.get(), bits = host->capabilities().guest_physical_bits](
+                  const SlotMapping& mapping) { return Apply(fd, bits, mapping); }),
         vm(std::move(spare.vm)),
         irqchip(vm.get()),
         rings(/*has_vcpus=*/spare.first_vcpu.has_value()),
@@ -73,8 +74,8 @@ struct KvmMachine {
     return std::exchange(first_vcpu, std::nullopt);
   }
 
-  // KVM_SET_USER_MEMORY_REGION.
-  static absl::Status Apply(int vm_fd, const SlotMapping& mapping);
+  // KVM_SET_USER_MEMORY_REGION, within so many guest-physical bits.
+  static absl::Status Apply(int vm_fd, uint32_t physical_bits, const SlotMapping& mapping);
 
   const std::shared_ptr<KvmHost> host;
   MemorySlots slots;

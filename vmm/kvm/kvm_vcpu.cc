@@ -87,6 +87,7 @@ absl::StatusOr<std::unique_ptr<Vcpu>> KvmVcpu::Create(std::shared_ptr<KvmMachine
 // returned. A kick that meets another exit stays pending for the next Run, whose KVM_RUN completes
 // that exit's I/O before it returns EINTR.
 absl::StatusOr<VcpuExit> KvmVcpu::Run() {
+  RETURN_IF_ERROR(CheckWhole());
   if (held_exit_) return *std::exchange(held_exit_, std::nullopt);
   UnblockKickSignal();
   has_run_ = true;

@@ -56,6 +56,12 @@ class KvmVcpu : public Vcpu {
   // The bytes at the instruction pointer, at most 15; fewer where memory or the translation ends.
   std::vector<uint8_t> InstructionBytes() const;
 
+  absl::Status CheckWhole() const;
+  // What becomes of the vCPU with `change`, which leaves a mixture when it fails.
+  template <typename Change>
+  absl::Status Remake(Change change);
+  absl::Status Boot(const BootRegisters& boot);
+  absl::Status Restore(const VcpuStateContext& context, const VcpuState& state);
   absl::Status DropExit();
   absl::Status ClearForReset();
   absl::StatusOr<VcpuStateContext> StateContext() const;
@@ -73,6 +79,7 @@ class KvmVcpu : public Vcpu {
   const pid_t process_;
   KvmVcpuParts parts_;
   bool set_up_ = false;
+  bool mixed_ = false;  // SetUpForBoot or RestoreState began last and did not succeed
   bool has_run_ = false;
   bool restored_ = false;  // its MSRs and the like are a guest's, even if it has not run here
   std::optional<VcpuExit> held_exit_;  // from CompleteExit, for the next Run

@@ -95,7 +95,25 @@ absl::Status KvmVcpu::Ioctl(unsigned long request, Argument argument, const char
   return KvmIoctl(parts_.fd.get(), request, argument, name, absl::StrCat("vCPU ", id_));
 }
 
+absl::Status KvmVcpu::CheckWhole() const {
+  if (!mixed_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("vCPU ", id_, " is neither what it was nor what it was to become"));
+}
+
+template <typename Change>
+absl::Status KvmVcpu::Remake(Change change) {
+  mixed_ = true;
+  const absl::Status status = change();
+  mixed_ = !status.ok();
+  return status;
+}
+
 absl::Status KvmVcpu::SetUpForBoot(const BootRegisters& boot) {
+  return Remake([&] { return Boot(boot); });
+}
+
+absl::Status KvmVcpu::Boot(const BootRegisters& boot) {
   RETURN_IF_ERROR(set_up_ ? ClearForReset()
                           : PrepareVcpu(*machine_->host, id_, vcpu_count_,
                                         machine_->irqchip.exists(), &parts_));
@@ -205,6 +223,7 @@ absl::StatusOr<VcpuStateContext> KvmVcpu::StateContext() const {
 absl::StatusOr<VcpuState> KvmVcpu::SaveState() {
   if (!set_up_)
     return absl::FailedPreconditionError(absl::StrCat("vCPU ", id_, " was never set up"));
+  RETURN_IF_ERROR(CheckWhole());
   RETURN_IF_ERROR(CompleteExit());
   ASSIGN_OR_RETURN(const VcpuStateContext context, StateContext());
   return SaveVcpuState(context);
@@ -221,11 +240,15 @@ absl::Status KvmVcpu::CheckRestore(const VcpuStateContext& context, const VcpuSt
   return CheckVcpuState(state, limits);
 }
 
-// What the vCPU was must not hold the new state up: an exit that is to be completed, or a nested
-// guest, which has registers of its own.
 absl::Status KvmVcpu::RestoreState(const VcpuState& state) {
   ASSIGN_OR_RETURN(const VcpuStateContext context, StateContext());
   RETURN_IF_ERROR(CheckRestore(context, state));
+  return Remake([&] { return Restore(context, state); });
+}
+
+// What the vCPU was must not hold the new state up: an exit that is to be completed, or a nested
+// guest, which has registers of its own.
+absl::Status KvmVcpu::Restore(const VcpuStateContext& context, const VcpuState& state) {
   if (!set_up_)
     RETURN_IF_ERROR(PrepareVcpu(*machine_->host, id_, vcpu_count_, context.lapic, &parts_));
   set_up_ = true;

@@ -116,9 +116,10 @@ absl::Status GetXcrs(const Context& vcpu, VcpuState* state) {
   return absl::OkStatus();
 }
 
+// A state of a host without XSAVE has none: x87 alone is on, as at reset.
 absl::Status SetXcrs(const Context& vcpu, const VcpuState& state) {
-  if (state.xcrs.empty()) return absl::OkStatus();
-  struct kvm_xcrs xcrs = ToKvm(state.xcrs);
+  if (!HasXcrs(vcpu)) return absl::OkStatus();
+  struct kvm_xcrs xcrs = ToKvm(state.xcrs.empty() ? std::vector<XcrValue>{{0, 1}} : state.xcrs);
   return KvmIoctl(vcpu.vcpu_fd, KVM_SET_XCRS, &xcrs, "KVM_SET_XCRS");
 }
 

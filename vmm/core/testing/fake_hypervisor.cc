@@ -170,6 +170,8 @@ FakeMachine::FakeMachine(const BackendCapabilities& of, std::shared_ptr<FakeHost
             [this](const SlotMapping& mapping) { return Apply(mapping); }) {}
 
 absl::Status FakeMachine::Apply(const SlotMapping& mapping) {
+  RETURN_IF_ERROR(
+      CheckPhysicalBits(mapping.range.start, mapping.range.size, capabilities.guest_physical_bits));
   MutexLock lock(&mutex);
   if (mapping.range.size == 0) {
     mapped.erase(mapping.slot);
@@ -411,6 +413,7 @@ absl::Status FakeVm::RegisterIrqfd(const Fd& event, uint32_t gsi, const Fd* resa
   if (resample != nullptr && !machine_->capabilities.irqfd_resample)
     return Unsupported("irqfd with resample");
   RETURN_IF_ERROR(CheckEventFd(event));
+  if (resample != nullptr) RETURN_IF_ERROR(CheckEventFd(*resample));
   if (!machine_->irqfds.insert({event.get(), gsi}).second)
     return AlreadyThere(absl::StrFormat("irqfd %d", event.get()));
   return absl::OkStatus();

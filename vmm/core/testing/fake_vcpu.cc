@@ -219,8 +219,16 @@ FakeVcpu::FakeVcpu(uint32_t id, std::shared_ptr<FakeVcpuScript> script,
       lapic_(lapic),
       failure_of_(std::move(failure_of)) {}
 
+absl::StatusOr<VcpuExit> FakeVcpu::Run() {
+  if (mixed_) return absl::FailedPreconditionError("the vCPU is a mixture");
+  has_run_ = true;
+  return script_->Run();
+}
+
 absl::Status FakeVcpu::SetUpForBoot(const BootRegisters& boot) {
+  mixed_ = true;
   RETURN_IF_ERROR(script_->SetUpForBoot(boot));
+  mixed_ = false;
   state_ = StateAtBoot(id_, capabilities_, lapic_);
   if (id_ != 0) return absl::OkStatus();
   state_->regs = {.rbx = boot.rbx, .rsi = boot.rsi, .rsp = boot.rsp, .rip = boot.rip};
@@ -229,6 +237,7 @@ absl::Status FakeVcpu::SetUpForBoot(const BootRegisters& boot) {
 
 absl::StatusOr<VcpuState> FakeVcpu::SaveState() {
   if (!state_) return absl::FailedPreconditionError("the vCPU was never set up");
+  if (mixed_) return absl::FailedPreconditionError("the vCPU is a mixture");
   RETURN_IF_ERROR(script_->CompleteExit());
   RETURN_IF_ERROR(failure_of_("SaveState"));
   return *state_;
@@ -248,10 +257,13 @@ absl::Status FakeVcpu::RestoreState(const VcpuState& state) {
                             .fixed_cpuid = std::nullopt};
   if (has_run_ && state_) limits.fixed_cpuid = state_->cpuid;
   RETURN_IF_ERROR(CheckVcpuState(state, limits));
+  mixed_ = true;
   RETURN_IF_ERROR(failure_of_("RestoreState"));
   for (const MsrValue& msr : state.msrs)
     if (!TakesMsr(msr.index, msr.value)) return DoesNotTake(msr.index, msr.value);
   state_ = state;
+  if (state.xcrs.empty()) state_->xcrs = {{0, 1}};
+  mixed_ = false;
   return absl::OkStatus();
 }
 

@@ -98,10 +98,7 @@ class FakeVcpu : public Vcpu {
            std::function<absl::Status(const char*)> failure_of);
 
   uint32_t id() const override { return id_; }
-  absl::StatusOr<VcpuExit> Run() override {
-    has_run_ = true;
-    return script_->Run();
-  }
+  absl::StatusOr<VcpuExit> Run() override;
   void Kick() override { script_->Kick(); }
   absl::Status CompleteExit() override { return script_->CompleteExit(); }
   absl::Status SetUpForBoot(const BootRegisters& boot) override;
@@ -122,6 +119,7 @@ class FakeVcpu : public Vcpu {
   const bool lapic_;
   const std::function<absl::Status(const char*)> failure_of_;
   bool has_run_ = false;
+  bool mixed_ = false;  // as the real ones are after a RestoreState or SetUpForBoot that failed
   std::optional<VcpuState> state_;  // nothing is behind it: Run changes none of it
 };
 

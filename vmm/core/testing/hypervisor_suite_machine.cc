@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "vmm/base/status_matchers.h"
@@ -38,13 +41,23 @@ TEST_P(HypervisorSuite, CapabilitiesComeBackFromText) {
   EXPECT_GE(has.xsave_bytes, 4096u);
 }
 
+TEST_P(HypervisorSuite, PeerNew) { EXPECT_OK(GetParam().make()); }
+
+TEST_P(HypervisorSuite, PeerCheckCapability) {
+  EXPECT_TRUE(hypervisor().capabilities().Has("immediate_exit"));
+  EXPECT_FALSE(hypervisor().capabilities().Has("hypervisor_initialized_boot_context"));
+}
+
+TEST_P(HypervisorSuite, PeerCheckVmArchCapability) {
+  EXPECT_TRUE(vm().CheckCapability(VmCapability::kPvClock));
+}
+
 TEST_P(HypervisorSuite, PeerCheckVmCapability) {
   const BackendCapabilities& has = hypervisor().capabilities();
   EXPECT_EQ(vm().CheckCapability(VmCapability::kDirtyLog), has.dirty_page_tracking);
   EXPECT_EQ(vm().CheckCapability(VmCapability::kReadOnlyMemory), has.read_only_memory);
   EXPECT_EQ(vm().CheckCapability(VmCapability::kIrqfd), has.irqfd);
   EXPECT_EQ(vm().CheckCapability(VmCapability::kIoeventfd), has.ioeventfd);
-  EXPECT_TRUE(vm().CheckCapability(VmCapability::kPvClock));
   EXPECT_FALSE(vm().CheckCapability(static_cast<VmCapability>(999)));
 }
 
@@ -267,6 +280,11 @@ TEST_P(HypervisorSuite, IrqfdRefusesBadArguments) {
   EXPECT_THAT(vm().UnregisterIrqfd(event, 99999), OutsideError());
   const Fd no_event = MakeMemFd("no eventfd", 4096).value();
   EXPECT_THAT(vm().RegisterIrqfd(no_event, 4, nullptr), MalformedError());
+  EXPECT_THAT(vm().RegisterIrqfd(event, 4, &no_event),
+              hypervisor().capabilities().irqfd_resample
+                  ? testing::Matcher<absl::Status>(MalformedError())
+                  : testing::Matcher<absl::Status>(UnsupportedError()));
+  EXPECT_OK(vm().RegisterIrqfd(event, 4, nullptr)) << "nothing of all that stayed";
 }
 
 TEST_P(HypervisorSuite, IrqchipOnce) {
@@ -351,6 +369,56 @@ TEST_P(HypervisorSuite, VcpuBeforeItsFirstRun) {
   EXPECT_OK(vcpu->CompleteExit());
   EXPECT_OK(vcpu->NotifyPaused());
   EXPECT_THAT(vcpu->DumpRegisters(), HasSubstr("rip="));
+}
+
+TEST_P(HypervisorSuite, ADirtySourceKeepsItsMachine) {
+  std::unique_ptr<Vm> made = MakeVm({{0, kRam}});
+  ASSERT_OK_AND_ASSIGN(const std::unique_ptr<DirtySource> source, made->OpenDirtySource({}));
+  made.reset();
+  EXPECT_EQ(source->slots().Slots().size(), 1u);
+  EXPECT_OK(source->Prepare(DirtyStart::kClean));
+}
+
+size_t OpenDescriptors() {
+  size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    ++count;
+  return count;
+}
+
+size_t Mappings() {
+  std::ifstream maps("/proc/self/maps");
+  return static_cast<size_t>(
+      std::count(std::istreambuf_iterator<char>(maps), std::istreambuf_iterator<char>(), '\n'));
+}
+
+TEST_P(HypervisorSuite, RefusalsLeakNothing) {
+  GiveIrqchip();
+  const std::unique_ptr<Vcpu> vcpu = vm().CreateVcpu(0, 1).value();
+  ASSERT_OK(vcpu->SetUpForBoot({}));
+  VcpuState state = vcpu->SaveState().value();
+  state.mp_state = static_cast<MpState>(99);
+  const Fd event = Event(), no_event = MakeMemFd("no eventfd", kPage).value();
+  const auto refuse_all = [&] {
+    EXPECT_FALSE(hypervisor().CreateVm(GuestMemory::Create({{1ull << 62, kPage}}).value()).ok());
+    EXPECT_FALSE(Add(0, 1).ok());
+    EXPECT_FALSE(Add(1ull << 62, 1).ok());
+    EXPECT_FALSE(vm().RegisterIoevent(no_event, Mmio(0), {.width = 4}).ok());
+    EXPECT_FALSE(vm().RegisterIrqfd(no_event, 4, nullptr).ok());
+    EXPECT_FALSE(vm().RegisterIrqfd(event, 99999, &event).ok());
+    EXPECT_FALSE(vm().CreateIrqchip({}).ok());
+    EXPECT_FALSE(vm().CreateVcpu(0, 1).ok());
+    EXPECT_FALSE(vm().CreateDevice(DeviceKind::kVgicV3).ok());
+    EXPECT_FALSE(vm().MakeIrqLine(99).ok());
+    EXPECT_FALSE(vm().OpenDirtySource({.kind = DirtyLogWish::kRing, .ring_bytes = 3}).ok());
+    EXPECT_FALSE(vm().AddFdMapping(0, 0, kPage, event, 0, Protection::kRead).ok());
+    EXPECT_FALSE(vcpu->RestoreState(state).ok());
+  };
+  refuse_all();
+  const size_t descriptors = OpenDescriptors(), mappings = Mappings();
+  for (int i = 0; i < 50; ++i) refuse_all();
+  EXPECT_EQ(OpenDescriptors(), descriptors);
+  EXPECT_LT(Mappings(), mappings + 25) << "fewer than one for two rounds: the allocator's own";
 }
 
 // An application processor waits for SIPI for ever: its Run comes back for a kick only.

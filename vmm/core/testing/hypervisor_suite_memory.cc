@@ -50,6 +50,30 @@ TEST_P(HypervisorSuite, CreateVmNeedsMemory) {
   EXPECT_THAT(hypervisor().CreateVm(nullptr), MalformedError());
 }
 
+TEST_P(HypervisorSuite, PeerCreateVm) {
+  const std::unique_ptr<Vm> made = MakeVm({{0, kPage}});
+  ASSERT_NE(made, nullptr);
+  EXPECT_EQ(made->memory().size(), kPage);
+}
+
+TEST_P(HypervisorSuite, CreateVmWithMoreRegionsThanSlots) {
+  ASSERT_OK(hypervisor().Withhold({"memory_slots"}));
+  EXPECT_THAT(hypervisor().CreateVm(GuestMemory::Create({{0, kPage}}).value()),
+              IsRefused(StatusCode::kResourceExhausted, ENOSPC));
+}
+
+TEST_P(HypervisorSuite, MemoryBeyondThePhysicalBitsOfTheGuest) {
+  const uint32_t bits = vm().GuestPhysicalBits();
+  if (bits >= 63) GTEST_SKIP() << "SKIPPED: no address is beyond " << bits << " bits";
+  const uint64_t end = uint64_t{1} << bits;
+  EXPECT_THAT(Add(end, 1), OutsideError());
+  EXPECT_THAT(Add(end - kPage, 2), OutsideError());
+  EXPECT_THAT(Add(uint64_t{1} << 63, 1), OutsideError());
+  EXPECT_THAT(hypervisor().CreateVm(GuestMemory::Create({{0, kPage}, {end, kPage}}).value()),
+              OutsideError());
+  EXPECT_THAT(Add(kRam, 1), IsOkAndHolds(1u)) << "no slot is lost";
+}
+
 TEST_P(HypervisorSuite, PeerGetMemory) {
   const uint8_t byte = 67;
   ASSERT_OK(vm().memory().Write(0xf0, {&byte, 1}));
