@@ -13,8 +13,8 @@ namespace drover {
 using CpuidEntries = std::vector<struct kvm_cpuid_entry2>;
 
 // What KVM can offer a guest (KVM_GET_SUPPORTED_CPUID on /dev/kvm): the same for every VM of a
-// host.
-absl::StatusOr<CpuidEntries> GetSupportedCpuid(int kvm_fd);
+// host. `room`: entries to begin with; it doubles while KVM has more.
+absl::StatusOr<CpuidEntries> GetSupportedCpuid(int kvm_fd, uint32_t room = 128);
 
 // Physical address bits of this host's processors (CPUID 0x80000008), 36 where it does not say.
 uint32_t HostPhysicalBits();

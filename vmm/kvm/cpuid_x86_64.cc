@@ -178,8 +178,8 @@ uint32_t MaxBasicLeaf(const CpuidEntries& entries) {
 
 }  // namespace
 
-absl::StatusOr<CpuidEntries> GetSupportedCpuid(int kvm_fd) {
-  for (uint32_t room = 128;; room *= 2) {
+absl::StatusOr<CpuidEntries> GetSupportedCpuid(int kvm_fd, uint32_t room) {
+  for (;; room *= 2) {
     const size_t bytes = sizeof(struct kvm_cpuid2) + room * sizeof(struct kvm_cpuid_entry2);
     const std::unique_ptr<uint64_t[]> buffer(new uint64_t[bytes / 8 + 1]());
     auto* cpuid = reinterpret_cast<struct kvm_cpuid2*>(buffer.get());

@@ -465,7 +465,7 @@ TEST_F(KvmGuest, KicksDoNotDisturbExits) {
   EXPECT_GT(interrupted, 0);
 }
 
-TEST_F(KvmGuest, LongModeBoot) {
+TEST_F(KvmGuest, PeerEnterLongModeDirect) {
   const uint64_t pml4 = 0x20003, pdpt = 0x30003, directory = 0x83;  // 2 MiB, identity
   ASSERT_OK(vm_->memory().Write(0x10000, {reinterpret_cast<const uint8_t*>(&pml4), 8}));
   ASSERT_OK(vm_->memory().Write(0x20000, {reinterpret_cast<const uint8_t*>(&pdpt), 8}));

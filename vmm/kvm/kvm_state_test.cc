@@ -1,5 +1,6 @@
 // Machines moved between VMs while their guests work, and interrupts on their way into a vCPU's
 // local APIC, on real KVM.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 #include <thread>
 
 #include "vmm/base/status_matchers.h"
+#include "vmm/kvm/cpuid.h"
 #include "vmm/kvm/testing/kvm_for_test.h"
 #include "vmm/kvm/testing/mini_guest.h"
 #include "vmm/kvm/vcpu_state_steps.h"
@@ -228,6 +230,12 @@ TEST_F(KvmState, EveryStepSaysWhyItStandsThere) {
     EXPECT_GT(strlen(step.why_here), 10u) << step.name;
     EXPECT_TRUE(step.get != nullptr && step.set != nullptr) << step.name;
   }
+}
+
+TEST_F(KvmState, PeerEntriesDoubleOnError) {
+  const Fd kvm = OpenFile("/dev/kvm", O_RDWR).value();
+  ASSERT_OK_AND_ASSIGN(const CpuidEntries entries, GetSupportedCpuid(kvm.get(), /*room=*/4));
+  EXPECT_GT(entries.size(), 4u);
 }
 
 TEST_F(KvmState, MsrsOfAParavirtualGuestComeBack) {
