@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "snapshot/describe.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/event_loop.h"
 #include "vmm/base/fd.h"
@@ -35,13 +36,18 @@ namespace drover {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: drover-vmm --worker | --probe | --version | --help\n"
+    "usage: drover-vmm --worker | --probe | --describe-snapshot FILE | --version | --help\n"
     "\n"
     "Runs one virtual machine for drover-agent. It is drover-helper that starts it.\n"
     "\n"
     "  --worker   wait for a launch message on descriptor 3 (descriptor 4 is /dev/kvm, and 5\n"
     "             /dev/userfaultfd where there is one)\n"
     "  --probe    print what this host's KVM can do, as name=value lines\n"
+    "  --describe-snapshot FILE\n"
+    "             print what a snapshot's state file holds, and each thing that is wrong with it,\n"
+    "             as JSON. Needs no KVM. Exit code: 0 sound, 1 cannot be read, 3 damaged,\n"
+    "             4 no snapshot of Drover, 5 of a version that this one does not know,\n"
+    "             6 a state that no Drover writes\n"
     "  --version  print the version\n"
     "  --help     print this\n";
 
@@ -160,9 +166,17 @@ int ExitCode(const absl::Status& status) {
   return 1;
 }
 
+int Describe(const std::string& path) {
+  const SnapshotDescription description = DescribeSnapshotFile(path);
+  const absl::Status written = WriteAll(STDOUT_FILENO, description.json);
+  return written.ok() ? static_cast<int>(description.verdict) : ExitCode(written);
+}
+
 }  // namespace
 
 int RunDroverVmm(std::span<char* const> arguments) {
+  if (arguments.size() == 2 && absl::string_view(arguments[0]) == "--describe-snapshot")
+    return Describe(arguments[1]);
   const absl::string_view mode = arguments.size() == 1 ? arguments[0] : "";
   if (mode == "--worker") return ExitCode(RunWorker());
   if (mode == "--probe") return ExitCode(Probe());
