@@ -1,6 +1,12 @@
 #include "devices/i8042/i8042.h"
 
+#include <algorithm>
+#include <string>
 #include <utility>
+
+#include "absl/strings/str_format.h"
+#include "proto/snapshot/v1/device_state.pb.h"
+#include "vmm/base/status.h"
 
 namespace drover {
 namespace {
@@ -38,6 +44,11 @@ constexpr uint8_t kClockStuckLow = 0x01;   // no such port
 constexpr uint8_t kOutputPortIdle = 0x03;  // not in reset, A20 on
 constexpr uint8_t kNotReset = 1 << 0;      // output port, active low
 
+// The command waits for a byte at the data port.
+bool TakesData(uint8_t command) {
+  return (command & 0xE0) == kWriteRam || (command >= kWriteOutputPort && command <= kWriteAux);
+}
+
 }  // namespace
 
 I8042::I8042(Options options) : options_(std::move(options)) {}
@@ -59,6 +70,35 @@ void I8042::Write(uint64_t offset, std::span<const uint8_t> data) {
 void I8042::Reset() {
   MutexLock lock(&mutex_);
   state_ = State{};
+}
+
+std::vector<uint8_t> I8042::SaveState() {
+  MutexLock lock(&mutex_);
+  snapshot::v1::I8042State out;
+  out.set_ram(std::string(state_.ram.begin(), state_.ram.end()));
+  out.set_output(state_.output);
+  out.set_output_full(state_.output_full);
+  out.set_command(state_.command);
+  out.set_last_write_was_command(state_.last_write_was_command);
+  return DeviceStateBytes(out);
+}
+
+absl::Status I8042::RestoreState(uint32_t version, std::span<const uint8_t> bytes) {
+  ASSIGN_OR_RETURN(const auto in,
+                   ParseDeviceState<snapshot::v1::I8042State>(*this, version, bytes));
+  DeviceStateCheck check(*this);
+  State state = {.output = check.Bits("output", in.output(), uint8_t{0xFF}),
+                 .output_full = in.output_full(),
+                 .command = check.Bits("command", in.command(), uint8_t{0xFF}),
+                 .last_write_was_command = in.last_write_was_command()};
+  check.Check(state.command == 0 || TakesData(state.command), "command",
+              absl::StrFormat("%#x", state.command), "0, 0x60 to 0x7f, or 0xd1 to 0xd4");
+  check.Size("ram", in.ram().size(), state.ram.size(), state.ram.size());
+  RETURN_IF_ERROR(check.status());
+  std::copy(in.ram().begin(), in.ram().end(), state.ram.begin());
+  MutexLock lock(&mutex_);
+  state_ = state;
+  return absl::OkStatus();
 }
 
 uint8_t I8042::ReadPort(uint64_t offset) {
@@ -83,7 +123,7 @@ bool I8042::RunCommand(uint8_t command) {
   state_.command = 0;
   if (command >= kPulse) return (command & kNotReset) == 0;
   if ((command & 0xE0) == kReadRam) Answer(state_.ram[command & 0x1F]);
-  if ((command & 0xE0) == kWriteRam) state_.command = command;
+  if (TakesData(command)) state_.command = command;
   switch (command) {
     case kDisableAux:
       state_.ram[0] |= kAuxDisabled;
@@ -108,12 +148,6 @@ bool I8042::RunCommand(uint8_t command) {
       break;
     case kReadOutputPort:
       Answer(kOutputPortIdle);
-      break;
-    case kWriteOutputPort:
-    case kWriteKeyboardData:
-    case kWriteAuxData:
-    case kWriteAux:
-      state_.command = command;
       break;
     default:
       break;

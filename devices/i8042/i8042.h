@@ -5,9 +5,12 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "devices/state/stateful_device.h"
 #include "vmm/base/mutex.h"
 #include "vmm/core/io_bus.h"
 
@@ -16,7 +19,7 @@ namespace drover {
 // An i8042 keyboard controller with no keyboard, no mouse and no interrupts: it resets the machine
 // (command 0xFE) and answers a driver's probe. Ports 0x60 (data) and 0x64 (status, command); the
 // ports between read as ones. Thread-safe.
-class I8042 : public IoDevice {
+class I8042 : public IoDevice, public StatefulDevice {
  public:
   static constexpr uint64_t kPortCount = 5;
 
@@ -39,6 +42,10 @@ class I8042 : public IoDevice {
   absl::string_view name() const override { return "i8042"; }
   void Read(uint64_t offset, std::span<uint8_t> data) override;
   void Write(uint64_t offset, std::span<const uint8_t> data) override;
+
+  absl::string_view state_type() const override { return "i8042"; }
+  std::vector<uint8_t> SaveState() override;
+  absl::Status RestoreState(uint32_t version, std::span<const uint8_t> bytes) override;
 
   void Reset();
 

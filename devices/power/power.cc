@@ -3,6 +3,7 @@
 #include <array>
 #include <utility>
 
+#include "proto/snapshot/v1/device_state.pb.h"
 #include "vmm/base/status.h"
 #include "vmm/core/memory_layout.h"
 
@@ -70,6 +71,33 @@ bool PowerDevice::WriteControl(uint16_t value, uint16_t mask) {
   state_.control = Merge(state_.control, value, mask) & (kBusMasterReload | kSleepType);
   return (value & mask & kSleepEnable) != 0 &&
          (state_.control & kSleepType) >> kSleepTypeShift == layout::kSleepTypeS5;
+}
+
+std::vector<uint8_t> PowerDevice::SaveState() {
+  MutexLock lock(&mutex_);
+  snapshot::v1::PowerState out;
+  out.set_status(state_.status);
+  out.set_enable(state_.enable);
+  out.set_control(state_.control);
+  return DeviceStateBytes(out);
+}
+
+absl::Status PowerDevice::RestoreState(uint32_t version, std::span<const uint8_t> bytes) {
+  ASSIGN_OR_RETURN(const auto in,
+                   ParseDeviceState<snapshot::v1::PowerState>(*this, version, bytes));
+  DeviceStateCheck check(*this);
+  const State state = {
+      .status = check.Bits("status", in.status(), kEvents),
+      .enable = check.Bits("enable", in.enable(), kEvents),
+      .control = check.Bits("control", in.control(), uint16_t{kBusMasterReload | kSleepType})};
+  RETURN_IF_ERROR(check.status());
+  {
+    MutexLock lock(&mutex_);
+    state_ = state;
+    NoteSci();
+  }
+  sci_.Publish();
+  return absl::OkStatus();
 }
 
 absl::Status PowerDevice::PressPowerButton() {

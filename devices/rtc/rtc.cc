@@ -2,7 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
+
+#include "absl/strings/str_format.h"
+#include "proto/snapshot/v1/device_state.pb.h"
+#include "vmm/base/status.h"
 
 namespace drover {
 namespace {
@@ -46,6 +51,7 @@ constexpr uint8_t kAnyAlarm = 0xC0;  // an alarm byte with both bits matches alw
 
 constexpr int64_t kSecond = 1'000'000'000;
 constexpr int64_t kSecondsPerDay = 86400;
+constexpr int64_t kMostSeconds = 300'000'000'000;  // of a restored state: no sum of it wraps
 // UIP is on for this long before the time changes.
 constexpr int64_t kUpdateNanos = 244'000;
 
@@ -111,6 +117,40 @@ void Rtc::Reset() {
     TakeRegisterC();
   }
   irq_.Publish();
+}
+
+std::vector<uint8_t> Rtc::SaveState() {
+  MutexLock lock(&mutex_);
+  snapshot::v1::RtcState out;
+  out.set_index(state_.index);
+  out.set_cmos(std::string(state_.cmos.begin(), state_.cmos.end()));
+  out.set_offset_seconds(state_.offset_seconds);
+  out.set_flags_second(state_.flags_second);
+  return DeviceStateBytes(out);
+}
+
+absl::Status Rtc::RestoreState(uint32_t version, std::span<const uint8_t> bytes) {
+  ASSIGN_OR_RETURN(const auto in, ParseDeviceState<snapshot::v1::RtcState>(*this, version, bytes));
+  DeviceStateCheck check(*this);
+  State state = {.index = check.Bits("index", in.index(), kIndexMask),
+                 .offset_seconds = in.offset_seconds(),
+                 .flags_second = in.flags_second()};
+  check.Size("cmos", in.cmos().size(), state.cmos.size(), state.cmos.size());
+  for (const auto& [name, seconds] : {std::pair{"offset_seconds", in.offset_seconds()},
+                                      std::pair{"flags_second", in.flags_second()}})
+    check.Check(seconds >= -kMostSeconds && seconds <= kMostSeconds, name,
+                absl::StrFormat("%d", seconds), "-3*10^11 to 3*10^11");
+  RETURN_IF_ERROR(check.status());
+  std::copy(in.cmos().begin(), in.cmos().end(), state.cmos.begin());
+  int64_t timer;
+  {
+    MutexLock lock(&mutex_);
+    state_ = state;
+    NoteIrq();
+    timer = NextTimer();
+  }
+  Finish(timer);
+  return absl::OkStatus();
 }
 
 void Rtc::Finish(int64_t timer) {

@@ -5,10 +5,13 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "devices/irq/irq_level.h"
+#include "devices/state/stateful_device.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/mutex.h"
 #include "vmm/core/io_bus.h"
@@ -20,7 +23,7 @@ namespace drover {
 // says), in UTC, at ports 0x70 (index) and 0x71 (data). The time is the injected clock's plus what
 // the guest set. Alarm and update-ended interrupts; the periodic interrupt and the square wave
 // never come. Thread-safe.
-class Rtc : public IoDevice {
+class Rtc : public IoDevice, public StatefulDevice {
  public:
   static constexpr uint64_t kPortCount = 2;
 
@@ -46,6 +49,10 @@ class Rtc : public IoDevice {
   absl::string_view name() const override { return "rtc"; }
   void Read(uint64_t offset, std::span<uint8_t> data) override;
   void Write(uint64_t offset, std::span<const uint8_t> data) override;
+
+  absl::string_view state_type() const override { return "rtc"; }
+  std::vector<uint8_t> SaveState() override;
+  absl::Status RestoreState(uint32_t version, std::span<const uint8_t> bytes) override;
 
   // The time asked for has come. Any thread.
   void OnTimer();

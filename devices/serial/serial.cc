@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <utility>
+
+#include "proto/snapshot/v1/device_state.pb.h"
+#include "vmm/base/status.h"
 
 namespace drover {
 namespace {
@@ -144,6 +148,53 @@ void SerialPort::Reset() {
     UpdateIrq();
   }
   Finish(effects);
+}
+
+std::vector<uint8_t> SerialPort::SaveState() {
+  MutexLock lock(&mutex_);
+  snapshot::v1::SerialState out;
+  out.set_interrupt_enable(state_.interrupt_enable);
+  out.set_fifo_control(state_.fifo_control);
+  out.set_line_control(state_.line_control);
+  out.set_modem_control(state_.modem_control);
+  out.set_modem_delta(state_.modem_delta);
+  out.set_scratch(state_.scratch);
+  out.set_divisor(state_.divisor);
+  out.set_transmit_interrupt(state_.transmit_interrupt);
+  out.set_overrun(state_.overrun);
+  out.set_receive_fifo(std::string(state_.receive_fifo.begin(), state_.receive_fifo.end()));
+  out.set_backlog(std::string(state_.backlog.begin(), state_.backlog.end()));
+  return DeviceStateBytes(out);
+}
+
+absl::Status SerialPort::RestoreState(uint32_t version, std::span<const uint8_t> bytes) {
+  ASSIGN_OR_RETURN(const auto in,
+                   ParseDeviceState<snapshot::v1::SerialState>(*this, version, bytes));
+  DeviceStateCheck check(*this);
+  const uint8_t fifo_bits = (in.fifo_control() & kFcrEnable) != 0 ? kFcrEnable | kFcrTrigger : 0;
+  State state = {.interrupt_enable = check.Bits("interrupt_enable", in.interrupt_enable(), kIerAll),
+                 .fifo_control = check.Bits("fifo_control", in.fifo_control(), fifo_bits),
+                 .line_control = check.Bits("line_control", in.line_control(), uint8_t{0xFF}),
+                 .modem_control = check.Bits("modem_control", in.modem_control(), kMcrAll),
+                 .modem_delta = check.Bits("modem_delta", in.modem_delta(), uint8_t{0x0F}),
+                 .scratch = check.Bits("scratch", in.scratch(), uint8_t{0xFF}),
+                 .divisor = check.Bits("divisor", in.divisor(), uint16_t{0xFFFF}),
+                 .transmit_interrupt = in.transmit_interrupt(),
+                 .overrun = in.overrun(),
+                 .receive_fifo = {in.receive_fifo().begin(), in.receive_fifo().end()},
+                 .backlog = {in.backlog().begin(), in.backlog().end()}};
+  check.Size("receive_fifo", state.receive_fifo.size(), 0, FifoCapacity(state.fifo_control));
+  check.Size("backlog", state.backlog.size(), 0, kInputCapacity - state.receive_fifo.size());
+  RETURN_IF_ERROR(check.status());
+  Effects effects;
+  {
+    MutexLock lock(&mutex_);
+    state_ = std::move(state);
+    RefillFifo(&effects);
+    UpdateIrq();
+  }
+  Finish(effects);
+  return absl::OkStatus();
 }
 
 uint8_t SerialPort::ReadRegister(uint64_t offset, Effects* effects) {

@@ -6,10 +6,13 @@
 #include <deque>
 #include <functional>
 #include <span>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "devices/irq/irq_level.h"
+#include "devices/state/stateful_device.h"
 #include "vmm/base/mutex.h"
 #include "vmm/core/io_bus.h"
 #include "vmm/core/irq_line.h"
@@ -28,7 +31,7 @@ class SerialSink {
 // A 16550A UART (National PC16550D data sheet) whose wire is infinitely fast: a byte sent is gone
 // at once, so the transmitter is always empty. Input waits in a queue in front of the 16-byte
 // receive FIFO. The interrupt does not depend on OUT2. Thread-safe.
-class SerialPort : public IoDevice {
+class SerialPort : public IoDevice, public StatefulDevice {
  public:
   static constexpr uint64_t kPortCount = 8;
   static constexpr size_t kInputCapacity = 4096;  // bytes, FIFO included
@@ -62,6 +65,10 @@ class SerialPort : public IoDevice {
   absl::string_view name() const override { return "serial"; }
   void Read(uint64_t offset, std::span<uint8_t> data) override;
   void Write(uint64_t offset, std::span<const uint8_t> data) override;
+
+  absl::string_view state_type() const override { return "serial"; }
+  std::vector<uint8_t> SaveState() override;
+  absl::Status RestoreState(uint32_t version, std::span<const uint8_t> bytes) override;
 
   // Queues input for the guest, from any thread; returns how many of the bytes were taken, from the
   // first on. on_room says when to try the rest again.
