@@ -37,7 +37,8 @@ struct GicShape {
 struct HostProfile {
   Architecture architecture = kHostArchitecture;
   BackendCapabilities capabilities;
-  std::vector<CpuidEntry> supported_cpuid;          // KVM_GET_SUPPORTED_CPUID
+  // KVM_GET_SUPPORTED_CPUID, and what a new vCPU shows besides (AddCpuFeatures).
+  std::vector<CpuidEntry> supported_cpuid;
   std::vector<uint32_t> msrs;                       // that a vCPU's state is kept in; ascending
   uint32_t tsc_khz = 0;                             // what a vCPU's TSC has without scaling
   bool tsc_offset = false;                          // KVM_VCPU_TSC_OFFSET

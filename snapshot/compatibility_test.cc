@@ -190,6 +190,17 @@ TEST(Compatibility, OnlyTheProcessorsOwnFeaturesCount) {
   EXPECT_THAT(verify_compatible(state, SampleHost()), IsEmpty());
 }
 
+TEST(Compatibility, WhatKvmShowsButDoesNotListCounts) {
+  const std::vector<CpuidEntry> shown = SampleHost().supported_cpuid;
+  HostProfile host = SampleHost();
+  Cpuid(&host.supported_cpuid, 7)->ebx = 0;
+  std::erase_if(host.supported_cpuid, [](const CpuidEntry& e) { return e.leaf == 0x80000001; });
+  EXPECT_THAT(verify_compatible(SampleState(), host), testing::Not(IsEmpty()));
+  AddCpuFeatures(shown, &host.supported_cpuid);
+  EXPECT_THAT(verify_compatible(SampleState(), host), IsEmpty());
+  EXPECT_EQ(Cpuid(&host.supported_cpuid, 7)->ebx, FindCpuidEntry(shown, 7)->ebx);
+}
+
 TEST(Compatibility, Gic) {
   MicrovmState state = SmallState();
   HostProfile host = SampleHost();

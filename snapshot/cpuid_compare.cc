@@ -152,6 +152,22 @@ std::vector<std::string> MissingCpuFeatures(const std::vector<CpuidEntry>& guest
   return missing;
 }
 
+void AddCpuFeatures(const std::vector<CpuidEntry>& more, std::vector<CpuidEntry>* cpuid) {
+  static constexpr uint32_t CpuidEntry::*kMembers[] = {&CpuidEntry::eax, &CpuidEntry::ebx,
+                                                       &CpuidEntry::ecx, &CpuidEntry::edx};
+  for (const FeatureWord& word : kFeatureWords) {
+    const CpuidEntry* from = FindCpuidEntry(more, word.leaf, word.subleaf);
+    const auto* to = FindCpuidEntry(*cpuid, word.leaf, word.subleaf);
+    if (from == nullptr) continue;
+    if (to == nullptr) {
+      cpuid->push_back(*from);
+    } else {
+      const auto at = static_cast<size_t>(to - cpuid->data());
+      (*cpuid)[at].*kMembers[word.reg] |= from->*kMembers[word.reg] & ~word.ignored;
+    }
+  }
+}
+
 uint64_t XsaveComponents(const std::vector<CpuidEntry>& cpuid) {
   const CpuidEntry* entry = FindCpuidEntry(cpuid, 0xD);
   return entry == nullptr ? 0 : static_cast<uint64_t>(entry->edx) << 32 | entry->eax;

@@ -19,6 +19,10 @@ const CpuidEntry* FindCpuidEntry(const std::vector<CpuidEntry>& cpuid, uint32_t 
 std::vector<std::string> MissingCpuFeatures(const std::vector<CpuidEntry>& guest,
                                             const std::vector<CpuidEntry>& host);
 
+// Adds the features that `more` shows to `cpuid`: some hosts' KVM shows a guest more than
+// KVM_GET_SUPPORTED_CPUID lists, so that what a host has is the list and what a new vCPU shows.
+void AddCpuFeatures(const std::vector<CpuidEntry>& more, std::vector<CpuidEntry>* cpuid);
+
 // CPUID 0xD: the components that XCR0 may hold, and where one is in the XSAVE area's standard
 // format (both 0 where there is none).
 uint64_t XsaveComponents(const std::vector<CpuidEntry>& cpuid);
