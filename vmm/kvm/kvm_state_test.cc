@@ -252,6 +252,22 @@ TEST_F(KvmState, MsrsOfAParavirtualGuestComeBack) {
   EXPECT_NE(version[0], 0u) << "KVM keeps the clock's page in the second VM";
 }
 
+// struct pvclock_vcpu_time_info: flags at byte 29, PVCLOCK_GUEST_STOPPED is bit 1.
+TEST_F(KvmState, AGuestWithKvmclockIsToldThatItWasStopped) {
+  Machine machine = Booted(Counter());
+  const absl::Status taken = machine.vcpu->SetMsr(0x4B564D01, 0x5001);
+  if (!taken.ok()) GTEST_SKIP() << "SKIPPED: no kvmclock here: " << taken;
+  const auto flags = [&] {
+    NextOut(machine);
+    uint8_t byte = 0;
+    EXPECT_OK(machine.vm->memory().Read(0x5000 + 29, {&byte, 1}));
+    return byte;
+  };
+  EXPECT_EQ(flags() & 2, 0);
+  ASSERT_OK(machine.vcpu->NotifyPaused());
+  EXPECT_EQ(flags() & 2, 2);
+}
+
 TEST_F(KvmState, AnEdgeThroughTheIoapicReachesTheLapicAndMovesWithIt) {
   Machine machine = Booted(Counter());
   ChangeLapic(machine, [](LapicRegisters*) {});
