@@ -25,7 +25,7 @@ TEST(ParseArgsTest, TakesEveryForm) {
 }
 
 TEST(ParseArgsTest, NamesWhatIsWrong) {
-  const auto error = [](std::vector<std::string> args) {
+  const auto error = [](const std::vector<std::string>& args) {
     return std::string(ParseArgs(args, kFlags).status().message());
   };
   EXPECT_THAT(error({"--ouput"}), HasSubstr("did you mean --output?"));

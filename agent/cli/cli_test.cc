@@ -173,7 +173,7 @@ TEST_F(CliTest, SaysThatTheAgentDoesNotAnswer) {
 }
 
 TEST_F(CliTest, RefusesCommandLinesThatAreWrong) {
-  const auto expect = [&](std::vector<std::string> args, const std::string& text) {
+  const auto expect = [&](const std::vector<std::string>& args, const std::string& text) {
     const Ran ran = Run(args);
     EXPECT_EQ(ran.code, kExitUsage) << text;
     EXPECT_THAT(ran.err, HasSubstr(text));
@@ -227,7 +227,7 @@ TEST_F(CliTest, AsksBeforeItDeletesAtATerminal) {
   for (const auto& [answer, code] : {std::pair{"n\n", 1}, {"y\n", 0}}) {
     harness_.AddVm(answer[0] == 'n' ? "a" : "b");
     int ends[2];
-    ASSERT_EQ(pipe(ends), 0);
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
     const Fd in(ends[0]), typed(ends[1]);
     ASSERT_OK(WriteAll(typed.get(), answer));
     std::ostringstream out, err;
@@ -250,7 +250,7 @@ class ConsoleTest : public CliTest {
     keyboard_.Reset(keyboard);
     terminal_.Reset(terminal);
     int ends[2];
-    ASSERT_EQ(pipe(ends), 0);
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
     screen_.Reset(ends[0]);
     screen_in_.Reset(ends[1]);
   }

@@ -88,7 +88,7 @@ TEST(ParseDaemonOptionsTest, WithholdsCapabilities) {
 }
 
 TEST(ParseDaemonOptionsTest, NamesTheFlagThatIsWrong) {
-  const auto expect = [](std::vector<std::string> args, const std::string& text) {
+  const auto expect = [](const std::vector<std::string>& args, const std::string& text) {
     EXPECT_THAT(Parse(args), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)));
   };
   expect({"--state-dir", "relative"}, "--state-dir is \"relative\"");

@@ -44,7 +44,7 @@ double Seconds(std::chrono::nanoseconds duration) {
 
 std::string ReasonOrCode(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
-  return reason.empty() ? CodeName(static_cast<grpc::StatusCode>(status.code())) : reason;
+  return reason.empty() ? CodeName(static_cast<int>(status.code())) : reason;
 }
 
 void Count(Family<Counter>& family, bool ok, absl::string_view reason) {

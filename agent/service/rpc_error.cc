@@ -73,10 +73,10 @@ RpcError DecodeRpcError(const grpc::Status& status) {
   return error;
 }
 
-std::string CodeName(grpc::StatusCode code) {
+std::string CodeName(int code) {
   const auto index = static_cast<size_t>(code);
   if (index < std::size(kCodeNames)) return kCodeNames[index];
-  return absl::StrCat("CODE_", static_cast<int>(code));
+  return absl::StrCat("CODE_", code);
 }
 
 }  // namespace drover

@@ -28,8 +28,9 @@ struct RpcError {
 // Details that cannot be read are left out.
 RpcError DecodeRpcError(const grpc::Status& status);
 
-// "NOT_FOUND" for NOT_FOUND; "CODE_99" for a number without a name.
-std::string CodeName(grpc::StatusCode code);
+// Of a grpc::StatusCode, or of any number that a peer sent as one: "NOT_FOUND" for NOT_FOUND;
+// "CODE_99" for a number without a name.
+std::string CodeName(int code);
 
 }  // namespace drover
 

@@ -40,7 +40,7 @@ size_t TrailerBytes(const google::rpc::Status& proto) {
 std::string ReasonOrCode(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
   if (!reason.empty()) return CleanUtf8(reason, kMaxReasonBytes);
-  return CodeName(static_cast<grpc::StatusCode>(status.code()));
+  return CodeName(static_cast<int>(status.code()));
 }
 
 google::rpc::ErrorInfo MakeErrorInfo(const absl::Status& status, const ErrorMetadata& metadata) {

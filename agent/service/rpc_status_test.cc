@@ -100,7 +100,7 @@ TEST(CodeNameTest, NamesEveryCode) {
   EXPECT_EQ(CodeName(grpc::StatusCode::OK), "OK");
   EXPECT_EQ(CodeName(grpc::StatusCode::UNAVAILABLE), "UNAVAILABLE");
   EXPECT_EQ(CodeName(grpc::StatusCode::UNAUTHENTICATED), "UNAUTHENTICATED");
-  EXPECT_EQ(CodeName(static_cast<grpc::StatusCode>(99)), "CODE_99");
+  EXPECT_EQ(CodeName(99), "CODE_99");
 }
 
 }  // namespace

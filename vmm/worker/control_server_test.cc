@@ -1,5 +1,6 @@
 #include "vmm/worker/control_server.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -171,7 +172,7 @@ TEST_F(ControlServerTest, NonsenseClosesTheConnection) {
 TEST_F(ControlServerTest, DescriptorsFromThePeerAreClosed) {
   UnixChannel channel = Connect();
   int pipe_ends[2];
-  ASSERT_EQ(pipe(pipe_ends), 0);
+  ASSERT_EQ(pipe2(pipe_ends, O_CLOEXEC), 0);
   pb::WorkerRequest request;
   request.set_sequence(1);
   ASSERT_THAT(channel.Send(request.SerializeAsString(), {pipe_ends[1]}), IsOk());

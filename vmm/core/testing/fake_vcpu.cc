@@ -29,7 +29,9 @@ void FakeVcpuScript::QueueError(absl::Status status) {
 void FakeVcpuScript::QueueAccess(std::vector<uint8_t> bytes, bool is_read,
                                  std::function<VcpuExit(std::span<uint8_t>)> make) {
   auto data = std::make_shared<std::vector<uint8_t>>(std::move(bytes));
-  Push({.step = [data, make] { return make(*data); }, .data = data, .is_read = is_read});
+  Push({.step = [data, make = std::move(make)] { return make(*data); },
+        .data = data,
+        .is_read = is_read});
 }
 
 void FakeVcpuScript::QueuePortWrite(uint16_t port, std::vector<uint8_t> bytes) {
