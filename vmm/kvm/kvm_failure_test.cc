@@ -324,17 +324,11 @@ TEST_F(KvmFailure, AnIrqchipThatCannotBeMadeCanBeMadeLater) {
 TEST_F(KvmFailure, ARingOrProtectionThatIsRefusedFallsBack) {
   if (hypervisor_->capabilities().dirty_ring_bytes == 0)
     GTEST_SKIP() << "SKIPPED: this host has no dirty ring";
-  const auto open = [&](DirtyLogWish wish) {
-    std::unique_ptr<DirtyLog> log;
-    EXPECT_OK(Without(KVM_ENABLE_CAP, [&] {
-      absl::StatusOr<std::unique_ptr<DirtyLog>> made =
-          DirtyLog::Create({.vm = vm_.get(), .source = {.kind = wish}});
-      if (made.ok()) log = *std::move(made);
-      return made.status();
-    }));
-    return log;
-  };
-  const auto log = open(DirtyLogWish::kRing);
+  std::unique_ptr<DirtyLog> log;
+  EXPECT_OK(Without(KVM_ENABLE_CAP, [&]() -> absl::Status {
+    ASSIGN_OR_RETURN(log, DirtyLog::Create({.vm = vm_.get(), .source = {DirtyLogWish::kRing}}));
+    return absl::OkStatus();
+  }));
   ASSERT_NE(log, nullptr);
   EXPECT_EQ(log->choice(), (DirtyLogChoice{.kind = DirtyLogKind::kBitmap,
                                            .reason = DirtyLogReason::kRingRefused,

@@ -104,7 +104,7 @@ absl::Status KvmVcpu::CheckWhole() const {
 template <typename Change>
 absl::Status KvmVcpu::Remake(Change change) {
   mixed_ = true;
-  const absl::Status status = change();
+  absl::Status status = change();
   mixed_ = !status.ok();
   return status;
 }
