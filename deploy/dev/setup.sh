@@ -9,7 +9,7 @@ BUILD_PACKAGES="bazel-bootstrap g++ pkg-config libabsl-dev libgrpc++-dev libprot
   protobuf-compiler-grpc libgmock-dev libgtest-dev libbenchmark-dev prometheus-cpp-dev libseccomp-dev libsqlite3-dev nlohmann-json3-dev
   python3 git ca-certificates"
 MACHINE_PACKAGES="qemu-system-x86 busybox-static cpio lz4 xz-utils zstd jq sqlite3"
-LINT_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev npm"
+LINT_PACKAGES="clang clang-format clang-tidy libclang-rt-14-dev llvm npm"
 GRPCURL_VERSION=v1.9.1
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
