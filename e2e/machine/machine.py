@@ -63,8 +63,8 @@ class Config:
     paths: dict[str, str] = dataclasses.field(default_factory=dict)  # guest path → host path
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     modules: list[str] = dataclasses.field(default_factory=list)  # beside kvm-amd
-    # Under QEMU 7.2's nested paging, with a thread for each processor, a Linux guest corrupts its own memory and the
-    # machine's in every other run (10.0 does not show it): for short runs of small guests only.
+    # Under QEMU 7.2's nested paging on two processors, each a thread, a Linux guest corrupts its own memory and the
+    # machine's in every other run (10.0 does not show it): with one processor only.
     nested_paging: bool = False
     kernel_directory: pathlib.Path = dataclasses.field(default_factory=cache_directory)
 
