@@ -37,6 +37,6 @@ fi
 say "the same steps inside an emulated x86 machine, with stock Debian Linux as the guest"
 files=()
 for file in "$stage"/bin/*; do files+=(--file "$file=/bin/$(basename "$file")"); done
-e2e/machine/machine.py run --memory 3072 --timeout 400 "${files[@]}" \
+e2e/machine/machine.py run --attempts 3 --memory 3072 --timeout 400 "${files[@]}" \
   --file "$stage/images/vmlinuz=/images/vmlinuz" --file "$stage/images/guest_initrd=/images/guest_initrd" \
   --file "$here/e2e/demo/steps.sh=/bin/steps.sh" --env BIN=/bin --env IMAGES=/images -- sh /bin/steps.sh linux
