@@ -140,7 +140,7 @@ absl::Status FakeVmBackend::Delete(const std::string& id, const std::string& eta
   MutexLock lock(&mutex_);
   const absl::StatusOr<VmView*> vm = Find(id, etag);
   if (absl::IsNotFound(vm.status()) && allow_missing) return absl::OkStatus();
-  RETURN_IF_ERROR(vm);
+  RETURN_IF_ERROR(vm.status());
   if ((*vm)->worker.has_value() && !force)
     return WithReason(absl::FailedPreconditionError("the VM is running"), "WRONG_STATE");
   vms_.erase(id);
